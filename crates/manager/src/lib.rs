@@ -1,0 +1,2 @@
+//! The life cycle of models.
+pub mod ports;

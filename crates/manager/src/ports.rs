@@ -1,0 +1,287 @@
+//! What the manager needs from outside, as traits. The product's parts implement them in supervisor, telemetry and
+//! store; tests put doubles here.
+
+use std::{fs::File, io, sync::Arc, time::Duration};
+
+use protocol::{Failure, IdleTimeout, Method, ModelId, ModelKind, Problem, Progress, Quality};
+
+/// Counts loads over the whole life of a server. Every word from outside about an instance carries its epoch, so
+/// that the late word of a dead worker changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// The three clocks of one moment. Comes from outside, always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// CLOCK_BOOTTIME: goes on in suspend. Idle deadlines run on it.
+    pub boot: Duration,
+    /// CLOCK_MONOTONIC: stands in suspend. Hang detection and durations run on it.
+    pub mono: Duration,
+    /// Wall time in Unix milliseconds; only ever shown.
+    pub wall_ms: i64,
+}
+
+/// The clock and the one timer, behind one port: a CLOCK_BOOTTIME timerfd in the product, the test's hand in tests.
+pub trait Clock: Send + Sync + 'static {
+    /// This moment.
+    fn now(&self) -> Now;
+    /// Waits until `boot` has come. Cancelled by being dropped.
+    fn sleep_until(&self, boot: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// A model as it stands on the shelf, before anything is loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShelfModel {
+    /// Its name.
+    pub id: ModelId,
+    /// What it can do.
+    pub kind: ModelKind,
+    /// `llama`; empty until inspected.
+    pub family: String,
+    /// `Q4_1`; empty until inspected.
+    pub quantization: String,
+    /// On disk.
+    pub size_bytes: u64,
+    /// What a load is expected to take; `None` until inspected.
+    pub expected: Option<Expectation>,
+    /// Why it cannot be loaded: a load is refused with exactly this.
+    pub trouble: Option<Problem>,
+    /// Exempt from idle unload and clean-up, from the configuration.
+    pub pinned: bool,
+    /// Its own idle timeout, from the configuration.
+    pub idle_timeout: Option<IdleTimeout>,
+    /// Its own context, from the configuration.
+    pub context: Option<u32>,
+}
+
+/// What a load is expected to take, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// Private bytes at ready.
+    pub predicted_bytes: u64,
+    /// Private bytes at the full KV and scratch cap, with the mapped bytes that decoding touches.
+    pub reserve_bytes: u64,
+    /// Mapped from disk.
+    pub mapped_bytes: u64,
+}
+
+/// Start an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartOrder {
+    /// Of which model.
+    pub model: ModelId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// Positions that a sequence may have; `None`: what the file says.
+    pub context: Option<u32>,
+}
+
+/// End an instance: the ladder Shutdown, SIGTERM, SIGKILL (lifecycle.md). Whoever is still in flight has been
+/// given up by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopOrder {
+    /// Which.
+    pub epoch: Epoch,
+    /// Skip the words and kill: it is still loading, or somebody is in a hurry.
+    pub at_once: bool,
+}
+
+/// Facts about a ready instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadyFacts {
+    /// The worker's process.
+    pub pid: u32,
+    /// `cpu` or `gpu:0`.
+    pub device: String,
+    /// Compute threads.
+    pub threads: u32,
+    /// Positions that a sequence may have.
+    pub context: u32,
+    /// What confines the worker.
+    pub sandbox: String,
+    /// Measured at ready.
+    pub memory: Option<Measured>,
+}
+
+/// What a process holds, as measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Pss_Anon + Pss_Shmem + SwapPss.
+    pub private_bytes: u64,
+    /// Pss_File.
+    pub mapped_bytes: u64,
+    /// On GPUs; `None`: unknown or none.
+    pub gpu_bytes: Option<u64>,
+    /// How `private_bytes` was come by.
+    pub quality: Quality,
+    /// When, in Unix milliseconds.
+    pub wall_ms: i64,
+}
+
+/// What an instance's end gave back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The process that went; `None`: there was none yet.
+    pub pid: Option<u32>,
+    /// How it went.
+    pub method: Method,
+    /// Private bytes before; `None`: it could not be measured.
+    pub held: Option<Measured>,
+    /// Of these, still held by somebody.
+    pub residual_bytes: u64,
+    /// Who holds what, one sentence each.
+    pub left: Vec<String>,
+}
+
+/// What the launcher tells about an instance. At most one `Ready`, then exactly one of `Released` and `Stuck` (a
+/// stuck one may be `Released` later), each with its epoch.
+#[derive(Clone, Debug)]
+pub enum News<I> {
+    /// A process exists.
+    Spawned {
+        /// Its id.
+        pid: u32,
+    },
+    /// The load goes on.
+    Progress(Progress),
+    /// It can answer.
+    Ready(I, ReadyFacts),
+    /// The load failed, or the process died or hung; the launcher is ending it now and `Released` follows.
+    Failed(Failure),
+    /// The process is reaped and what it held was looked for.
+    Released(Release),
+    /// It cannot be killed.
+    Stuck {
+        /// Its id.
+        pid: u32,
+    },
+    /// What a session's conversation takes in it.
+    Held {
+        /// Which session.
+        session: String,
+        /// Bytes; 0 when it has been forgotten.
+        bytes: u64,
+    },
+}
+
+/// Where news goes. Never blocks; the manager's queue takes it.
+pub trait NewsDesk<I>: Send + Sync + 'static {
+    /// Hands one piece of news over.
+    fn tell(&self, epoch: Epoch, news: News<I>);
+}
+
+/// Starts and ends instances. Both calls return at once; what comes of them arrives as [`News`].
+pub trait Launcher: Send + Sync + 'static {
+    /// What a lease gives its holder: the instance's handle, through which it is talked to.
+    type Instance: Clone + Send + Sync + 'static;
+
+    /// Begins a load.
+    fn start(&self, order: StartOrder, desk: Arc<dyn NewsDesk<Self::Instance>>);
+
+    /// Cancels every request of an instance; each ends with a sentence that says why.
+    fn cancel_all(&self, epoch: Epoch);
+
+    /// Begins the ladder. Of an unknown or ended epoch: nothing.
+    fn stop(&self, order: StopOrder);
+
+    /// Forgets a session's conversation in an instance.
+    fn end_session(&self, epoch: Epoch, session: &str);
+}
+
+/// Measures processes. Implemented by telemetry; the supervisor measures with it before and after an unload.
+pub trait Probe: Send + Sync + 'static {
+    /// What a process holds, exactly (smaps_rollup): costs 9 to 33 ms a GiB, call it from a blocking thread.
+    fn exact(&self, pid: u32) -> io::Result<Measured>;
+}
+
+/// A file of a model, opened by the server; the worker never opens one.
+#[derive(Debug)]
+pub struct ModelFile {
+    /// What it is: `gguf`, `safetensors`, `config`, `tokenizer`.
+    pub role: ModelFileRole,
+    /// Open for reading.
+    pub file: File,
+}
+
+/// What a model's file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelFileRole {
+    /// A GGUF file, or a part of a split one, counted from 0.
+    Gguf(u16),
+    /// `model.safetensors`.
+    Safetensors,
+    /// `config.json`.
+    Config,
+    /// `tokenizer.json`.
+    Tokenizer,
+}
+
+/// Opens a model's files. Implemented by store, used by the supervisor.
+pub trait Shelf: Send + Sync + 'static {
+    /// The files, open for reading, or why not.
+    fn open(&self, model: &ModelId) -> Result<Vec<ModelFile>, Problem>;
+}
+
+/// The kernel's totals that the books of RAM are made of, all from one moment, in bytes (`/proc/meminfo`, and the
+/// per-CPU page lists from `/proc/zoneinfo`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RamTotals {
+    /// MemTotal.
+    pub total: u64,
+    /// MemFree.
+    pub free: u64,
+    /// Pages on the per-CPU lists, which MemFree leaves out.
+    pub per_cpu_lists: u64,
+    /// Buffers.
+    pub buffers: u64,
+    /// Cached, shared memory included.
+    pub cached: u64,
+    /// Shmem.
+    pub shmem: u64,
+    /// KReclaimable.
+    pub kernel_reclaimable: u64,
+    /// AnonPages.
+    pub anonymous: u64,
+    /// SUnreclaim.
+    pub slab_unreclaimable: u64,
+    /// PageTables.
+    pub page_tables: u64,
+    /// Percpu.
+    pub per_cpu: u64,
+    /// VmallocUsed.
+    pub vmalloc_used: u64,
+    /// KernelStack.
+    pub kernel_stack: u64,
+}
+
+/// Memory that a process holds on a GPU, as its driver says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuUse {
+    /// The device.
+    pub index: u32,
+    /// The process.
+    pub pid: u32,
+    /// `None`: the driver does not say.
+    pub bytes: Option<u64>,
+}
+
+/// One tick of the sampler. A slow reader misses samples; it never delays one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemorySample {
+    /// When, in Unix milliseconds.
+    pub wall_ms: i64,
+    /// The machine.
+    pub host: protocol::Host,
+    /// What the books of RAM are made of.
+    pub ram: RamTotals,
+    /// The server itself.
+    pub server: Option<Measured>,
+    /// Each watched worker that could be read, by pid.
+    pub workers: Vec<(u32, Measured)>,
+    /// Each GPU.
+    pub gpus: Vec<protocol::Gpu>,
+    /// Why there is none.
+    pub gpu_absent: Option<protocol::GpuAbsent>,
+    /// Who holds what on them.
+    pub gpu_uses: Vec<GpuUse>,
+}

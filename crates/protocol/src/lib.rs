@@ -1,0 +1,33 @@
+//! Words that cross a boundary: ids, states, snapshots, receipts, events, problems.
+//!
+//! This room owns the shapes that the page, the API, the CLI and the ledger share, and nothing else: serde only,
+//! no clock, no I/O, no `usize`. It must compile for the browser. Units stand in the names (`_bytes`, `_ms`,
+//! `_seconds`); an unknown number is `null`, never 0; integers stay under 2^53.
+
+mod cleanup;
+mod id;
+mod ledger;
+mod live;
+mod model;
+mod plan;
+mod problem;
+mod receipt;
+mod session;
+mod snapshot;
+mod span;
+mod time;
+
+pub use cleanup::{CleanUp, CleanUpScope, Expected, Kept, Reloaded};
+pub use id::{BadModelId, ModelId};
+pub use ledger::{EventKind, LedgerEvent};
+pub use live::{ModelSample, Sample};
+pub use model::{Failure, Instance, Memory, Model, ModelKind, ModelState, Progress, Quality};
+pub use plan::{Plan, Prediction, Refused};
+pub use problem::{Code, Problem, ProblemBody};
+pub use receipt::{DeviceReturn, Method, RamReturn, Reason, Receipt, Verdict};
+pub use session::{RequestState, RequestView, Session, SessionKind};
+pub use snapshot::{
+    Books, Budget, Download, Gpu, GpuAbsent, GpuBudget, Host, Pressure, Server, ServerState, Snapshot,
+};
+pub use span::{BadSpan, IdleTimeout};
+pub use time::{BadTime, Time};

@@ -1,0 +1,56 @@
+//! What a load would take, whom it would evict, or why it is refused.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Expected, ModelId};
+
+/// The parts of a prediction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Weights in private memory.
+    pub weights_bytes: u64,
+    /// KV cache at the full context.
+    pub kv_cache_bytes: u64,
+    /// Scratch at its cap.
+    pub scratch_bytes: u64,
+    /// Measured / predicted of earlier loads; 1 before the first.
+    pub learned_factor: f64,
+    /// Of the last load; `null` before it.
+    pub error_percent: Option<f64>,
+}
+
+/// A refusal inside a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// As in [`crate::Code`].
+    pub code: String,
+    /// The cause, with numbers.
+    pub message: String,
+    /// What would help.
+    pub hint: String,
+}
+
+/// What a load would take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Of which model.
+    pub model: ModelId,
+    /// Whether it can be loaded now, evictions included.
+    pub fits: bool,
+    /// Private bytes at ready.
+    pub predicted_bytes: u64,
+    /// Private bytes at the full KV and scratch cap, with the mapped bytes that decoding touches.
+    pub reserve_bytes: u64,
+    /// Weights mapped from disk.
+    pub mapped_bytes: u64,
+    /// How it was come by.
+    pub prediction: Prediction,
+    /// What would be free afterwards.
+    pub free_after_bytes: i64,
+    /// Who would have to go first.
+    pub evict: Vec<Expected>,
+    /// How long it would wait for room; `null`: not at all, or unknown.
+    pub wait_ms: Option<u64>,
+    /// Why it cannot be loaded.
+    pub refusal: Option<Refused>,
+}

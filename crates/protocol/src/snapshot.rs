@@ -1,0 +1,184 @@
+//! Everything that is known at one moment.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Model, RequestView, Session, Time};
+
+/// Whether the server takes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// It does.
+    Ready,
+    /// It is stopping.
+    Draining,
+}
+
+/// The server itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// Numeric and dotted.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: Time,
+    /// What it holds itself; `null` before the first sample.
+    pub private_bytes: Option<u64>,
+    /// Whether it takes requests.
+    pub state: ServerState,
+    /// Where files of one's own go.
+    #[serde(default)]
+    pub models_dir: String,
+}
+
+/// Stall shares of the last ten seconds, in percent (PSI).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// At least one task waited for memory.
+    pub some_avg10: f64,
+    /// All of them did.
+    pub full_avg10: f64,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// MemTotal, or the container's limit where it binds.
+    pub memory_total_bytes: u64,
+    /// MemAvailable.
+    pub memory_available_bytes: u64,
+    /// SwapTotal - SwapFree.
+    pub swap_used_bytes: u64,
+    /// Logical processors.
+    pub cpu_count: u32,
+    /// Busy share of all of them, 0 to 100, since the sample before.
+    pub cpu_percent: f64,
+    /// `null` where the kernel has no PSI.
+    pub pressure: Option<Pressure>,
+}
+
+/// Why there is no GPU to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuAbsent {
+    /// "NVIDIA driver not loaded".
+    pub reason: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// A GPU, as its driver describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// The driver's number.
+    pub index: u32,
+    /// The product's name.
+    pub name: String,
+    /// In all.
+    pub memory_total_bytes: u64,
+    /// By everybody.
+    pub memory_used_bytes: u64,
+    /// 0 to 100.
+    pub utilization_percent: Option<f64>,
+    /// Degrees Celsius.
+    pub temperature_celsius: Option<f64>,
+    /// Watts.
+    pub power_watts: Option<f64>,
+}
+
+/// What models may take of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuBudget {
+    /// Which.
+    pub index: u32,
+    /// At most.
+    pub limit_bytes: u64,
+    /// Spoken for.
+    pub reserved_bytes: u64,
+}
+
+/// What models may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Of RAM, at most.
+    pub ram_limit_bytes: u64,
+    /// Of RAM, spoken for.
+    pub ram_reserved_bytes: u64,
+    /// Of each GPU.
+    pub gpus: Vec<GpuBudget>,
+}
+
+/// Every byte of a device in one of five columns, all from one moment.
+///
+/// RAM: free = MemFree + per-CPU page lists (zoneinfo) + Buffers + Cached - Shmem + KReclaimable; models, server =
+/// private bytes; other = AnonPages + Shmem + SUnreclaim + PageTables + Percpu + VmallocUsed + KernelStack -
+/// models - server; unaccounted = total - the rest, signed, the only remainder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Books {
+    /// `ram` or `gpu:0`.
+    pub device: String,
+    /// In all.
+    pub total_bytes: u64,
+    /// Private bytes of our workers.
+    pub models_bytes: u64,
+    /// Private bytes of the server.
+    pub server_bytes: u64,
+    /// Everybody else and the kernel. Signed: what is computed is shown as computed.
+    pub other_bytes: i64,
+    /// Free, file cache that the system may drop included.
+    pub free_bytes: u64,
+    /// What the kernel's totals leave unexplained.
+    pub unaccounted_bytes: i64,
+    /// Of `free_bytes`, file cache; `null` where it is not known.
+    #[serde(default)]
+    pub file_cache_bytes: Option<u64>,
+}
+
+/// A fetch that is under way or has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Download {
+    /// What was asked for, as it was written.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// So far.
+    pub done_bytes: u64,
+    /// In all; `null` until known.
+    pub total_bytes: Option<u64>,
+    /// Why it failed; `null` while it goes on.
+    pub error: Option<String>,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Grows with every snapshot and sample; starts at the server's start time in Unix milliseconds, so that it
+    /// grows over restarts too.
+    pub sequence: u64,
+    /// When.
+    pub at: Time,
+    /// The server.
+    pub server: Server,
+    /// The machine; `null` before the first sample.
+    pub host: Option<Host>,
+    /// Why `gpus` is empty; `null` when it is not.
+    pub gpu_absent: Option<GpuAbsent>,
+    /// Each GPU.
+    pub gpus: Vec<Gpu>,
+    /// What models may take.
+    pub budget: Budget,
+    /// RAM first, then each GPU; empty before the first sample.
+    pub books: Vec<Books>,
+    /// Loads are refused until then.
+    pub yield_until: Option<Time>,
+    /// Fetches.
+    pub downloads: Vec<Download>,
+    /// By name.
+    pub models: Vec<Model>,
+    /// By first use.
+    pub sessions: Vec<Session>,
+    /// By age.
+    pub requests: Vec<RequestView>,
+    /// The newest unloads of this run, newest first, at most 20.
+    #[serde(default)]
+    pub receipts: Vec<crate::Receipt>,
+}
