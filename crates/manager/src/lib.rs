@@ -1,2 +1,26 @@
-//! The life cycle of models.
+//! The life cycle of models: who may use one, when it is loaded, when it goes, and the proof that its memory came
+//! back.
+//!
+//! The core is pure: [`step`] is the only writer of life-cycle state, the actor owns that state and carries out what
+//! the core decided. This room knows no HTTP, no inference, no process, no driver, and no clock but the one that it
+//! is given.
+
 pub mod ports;
+
+mod actor;
+mod config;
+mod desk;
+mod event;
+mod gate;
+mod handle;
+mod lease;
+mod ledger;
+mod meter;
+mod words;
+
+pub use actor::open;
+pub use config::{Config, Deadlines, ServerFacts};
+pub use desk::{Defaults, Desk, HistoryPage, HistoryQuery, LoadWish, Note};
+pub use handle::Handle;
+pub use lease::{Lease, LeaseWish, SessionWish};
+pub use meter::Meter;

@@ -1,0 +1,275 @@
+//! Management: reading how things stand, and every verb but the lease.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use protocol::{
+    CleanUp, CleanUpScope, EventKind, Expected, IdleTimeout, Kept, LedgerEvent, Model, ModelId, ModelState,
+    Problem, Receipt, Reloaded, Sample, SessionKind, Snapshot,
+};
+use tokio::sync::{broadcast, watch};
+
+use crate::{
+    event::{Answer, Event, Manner, Ticket},
+    gate::Gate,
+    ledger::Ledger,
+    ports::ShelfModel,
+    words,
+};
+
+/// How a load is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadWish {
+    /// Rules the instance until it goes.
+    pub idle_timeout: Option<IdleTimeout>,
+    /// Positions that a sequence may have; `None`: as configured, else as the file says.
+    pub context: Option<u32>,
+    /// Answer when it is ready rather than when it has begun.
+    pub wait: bool,
+    /// Who asks, in words.
+    pub by: String,
+}
+
+/// Which ledger events are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Of this model only.
+    pub model: Option<ModelId>,
+    /// Of this kind only.
+    pub kind: Option<EventKind>,
+    /// Not older, in Unix milliseconds.
+    pub since_ms: Option<i64>,
+    /// Not newer, in Unix milliseconds.
+    pub until_ms: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+    /// Older than this event.
+    pub after: Option<u64>,
+}
+
+/// A page of the ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryPage {
+    /// Newest first.
+    pub events: Vec<LedgerEvent>,
+    /// The next page's `after`; `None`: this is the last one.
+    pub next: Option<u64>,
+}
+
+/// Something that happened outside and belongs into the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What kind of thing.
+    pub kind: EventKind,
+    /// Which model, if one.
+    pub model: Option<ModelId>,
+    /// Why.
+    pub reason: String,
+    /// Who asked, in words.
+    pub by: String,
+    /// Bytes that came or went, if it is known.
+    pub bytes: Option<u64>,
+    /// Anything else a reader would want.
+    pub detail: String,
+}
+
+/// Defaults that can be changed while the server runs; `None` leaves one as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// For models that have no idle timeout of their own.
+    pub idle_timeout: Option<IdleTimeout>,
+    /// A session ends this long after its last request.
+    pub session_timeout: Option<IdleTimeout>,
+    /// A model goes at most this long after its last session has ended.
+    pub after_last_session: Option<IdleTimeout>,
+}
+
+/// Everything about models but leases. Cheap to clone; reads never block and reset nothing.
+#[derive(Clone)]
+pub struct Desk {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) changes: watch::Receiver<u64>,
+    pub(crate) samples: watch::Receiver<Arc<Sample>>,
+    pub(crate) workers: watch::Receiver<Vec<u32>>,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+impl Desk {
+    /// How everything stood a moment ago.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// The sequence of the newest change in the life cycle (measurements do not count).
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// What changes with every measurement. Before the first one: an empty sample.
+    pub fn samples(&self) -> watch::Receiver<Arc<Sample>> {
+        self.samples.clone()
+    }
+
+    /// The processes that hold models, for the sampler to watch.
+    pub fn workers(&self) -> watch::Receiver<Vec<u32>> {
+        self.workers.clone()
+    }
+
+    /// Ledger events from now on. Whoever reads too slowly misses the oldest and is told so.
+    pub fn ledger(&self) -> broadcast::Receiver<Arc<LedgerEvent>> {
+        self.ledger.follow()
+    }
+
+    /// Ledger events of this run, newest first.
+    pub fn history(&self, wanted: &HistoryQuery) -> HistoryPage {
+        self.ledger.page(wanted)
+    }
+
+    /// Loads a model, or joins a load in progress, or counts as a use of a loaded one.
+    pub async fn load(&self, model: ModelId, wish: LoadWish) -> Result<Model, Problem> {
+        let LoadWish { idle_timeout, context, wait, by } = wish;
+        self.model(|ticket| Event::Load { ticket, model, idle_timeout, context, wait, by }).await
+    }
+
+    /// The same for every model that is loaded: each counts as used now.
+    pub async fn load_all(&self, wish: LoadWish) -> Vec<Result<Model, Problem>> {
+        join_all(self.loaded().into_iter().map(|model| self.load(model, wish.clone()))).await
+    }
+
+    /// Unloads a model and answers when its memory is back (or is known not to come back).
+    pub async fn unload(&self, model: ModelId, force: bool, by: String) -> Result<Receipt, Problem> {
+        match self.gate.ask(|ticket| Event::Unload { ticket, model, manner: manner(force), by }).await? {
+            Answer::Receipt(receipt) => Ok(*receipt),
+            other => Err(words::wrong_answer(&other)),
+        }
+    }
+
+    /// Unloads every model that is loaded, all at the same time.
+    pub async fn unload_all(&self, force: bool, by: String) -> Vec<Receipt> {
+        let all = self.loaded().into_iter().map(|model| self.unload(model, force, by.clone()));
+        join_all(all).await.into_iter().flatten().collect()
+    }
+
+    /// Reinitialises a model: drain, unload, verify, load. Answers when the new instance is ready.
+    pub async fn reload(&self, model: ModelId, by: String) -> Result<Reloaded, Problem> {
+        match self.gate.ask(|ticket| Event::Reload { ticket, model, by }).await? {
+            Answer::Reloaded(reloaded) => Ok(*reloaded),
+            other => Err(words::wrong_answer(&other)),
+        }
+    }
+
+    /// Reinitialises every model that is loaded, all at the same time.
+    pub async fn reload_all(&self, by: String) -> Vec<(ModelId, Result<Reloaded, Problem>)> {
+        let all = self.loaded().into_iter().map(|model| async {
+            let outcome = self.reload(model.clone(), by.clone()).await;
+            (model, outcome)
+        });
+        join_all(all).await
+    }
+
+    /// Unloads what is idle (and with `force`, where all is looked at, what is busy too), all at the same time;
+    /// or, as a dry run, says what would go. Pinned models stay.
+    pub async fn clean_up(
+        &self,
+        scope: CleanUpScope,
+        force: bool,
+        dry_run: bool,
+        by: String,
+    ) -> Result<CleanUp, Problem> {
+        let manner = manner(force && scope == CleanUpScope::All);
+        let all = self.loaded().into_iter().map(|model| async {
+            let (id, by) = (model.clone(), by.clone());
+            let asked =
+                self.gate.ask(|ticket| Event::CleanUp { ticket, model: id, manner, dry: dry_run, by }).await;
+            (model, asked)
+        });
+        let (mut receipts, mut would_unload, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for (model, asked) in join_all(all).await {
+            match asked? {
+                Answer::Receipt(receipt) => receipts.push(*receipt),
+                Answer::Would(expected_bytes) => would_unload.push(Expected { model, expected_bytes }),
+                Answer::Kept(reason) => kept.push(Kept { model, reason }),
+                other => return Err(words::wrong_answer(&other)),
+            }
+        }
+        Ok(if dry_run {
+            CleanUp::Dry { would_unload, kept }
+        } else {
+            CleanUp::Done { receipts, kept }
+        })
+    }
+
+    /// Gives a model its own idle timeout, which rules a loaded instance at once.
+    pub async fn set_idle_timeout(
+        &self,
+        model: ModelId,
+        timeout: IdleTimeout,
+        by: String,
+    ) -> Result<Model, Problem> {
+        self.model(|ticket| Event::IdleTimeout { ticket, model, timeout, by }).await
+    }
+
+    /// Exempts a model from idle unload and clean-up, or no longer.
+    pub async fn pin(&self, model: ModelId, pinned: bool, by: String) -> Result<Model, Problem> {
+        self.model(|ticket| Event::Pin { ticket, model, pinned, by }).await
+    }
+
+    /// Tells a request to stop, waiting or running. Whether there was such a request.
+    pub async fn cancel_request(&self, request: &str) -> bool {
+        self.found(|ticket| Event::CancelRequest { ticket, request: request.to_owned() }).await
+    }
+
+    /// Says what is on disk now. A loaded model that vanished stays until it is unloaded.
+    pub async fn stock(&self, shelf: Vec<ShelfModel>) {
+        // Refused only at the manager's end, when nothing is left that could be loaded.
+        let _ = self.gate.ask(|ticket| Event::Stock { ticket, shelf }).await;
+    }
+
+    /// Writes a line into the ledger about something that happened outside.
+    pub async fn note(&self, note: Note) {
+        let _ = self.gate.ask(|ticket| Event::Note { ticket, note }).await;
+    }
+
+    /// Changes defaults; they rule loaded models at once.
+    pub async fn set_defaults(&self, defaults: Defaults) {
+        let _ = self.gate.ask(|ticket| Event::Defaults { ticket, defaults }).await;
+    }
+
+    /// Says that a browser's page opened or closed. An open page keeps its session known, not busy; a while after
+    /// the last one has closed the session ends. Never waits, so that a page's drop guard can call it.
+    pub fn presence(&self, key: String, kind: SessionKind, label: String, open: bool) {
+        self.gate.tell(Event::Presence { key, kind, label, open });
+    }
+
+    /// Ends a session (the id is the shown one) and has its conversations forgotten. Whether there was one.
+    pub async fn end_session(&self, id: &str, by: String) -> bool {
+        self.found(|ticket| Event::EndSession { ticket, id: id.to_owned(), by }).await
+    }
+
+    /// Stops: nothing new is taken, every model is unloaded, all at the same time. Returns when nothing is left,
+    /// or nothing but what is stuck. May be called more than once.
+    pub async fn shut_down(&self) {
+        let _ = self.gate.ask(|ticket| Event::ShutDown { ticket }).await;
+    }
+
+    fn loaded(&self) -> Vec<ModelId> {
+        let loaded = |m: &&Model| m.state.holds_memory() || m.state == ModelState::Waiting;
+        self.snapshots.borrow().models.iter().filter(loaded).map(|m| m.id.clone()).collect()
+    }
+
+    async fn model(&self, event: impl FnOnce(Ticket) -> Event) -> Result<Model, Problem> {
+        match self.gate.ask(event).await? {
+            Answer::Model(model) => Ok(*model),
+            other => Err(words::wrong_answer(&other)),
+        }
+    }
+
+    async fn found(&self, event: impl FnOnce(Ticket) -> Event) -> bool {
+        matches!(self.gate.ask(event).await, Ok(Answer::Found(true)))
+    }
+}
+
+fn manner(force: bool) -> Manner {
+    if force { Manner::Force } else { Manner::Gentle }
+}
