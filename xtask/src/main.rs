@@ -1,1 +1,74 @@
-fn main() {}
+//! The chores of the house: `cargo xtask run | test | build | check`.
+//!
+//! Owns how the product is put together from its two halves and which checks it must pass. Knows no word of the
+//! product's own: it calls cargo, npm and the finished program, and says what it calls.
+
+mod browser;
+mod budget;
+mod check;
+mod clients;
+mod front;
+mod models;
+mod places;
+mod product;
+mod scan;
+mod squeeze;
+mod stamp;
+mod steps;
+mod test;
+mod tool;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{places::Places, steps::Steps};
+
+/// Innkeeper's chores. Each one says what it does, about how long it takes, and how to mend what is missing.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build, fetch the default models when they are not there yet, and serve
+    #[command(after_help = "Example: cargo xtask run -- --listen 127.0.0.1:9000 --preload smollm2")]
+    Run {
+        /// Arguments for `innkeeper serve`
+        #[arg(last = true)]
+        serve: Vec<String>,
+    },
+    /// Leave one self-contained file, release/innkeeper in the target folder: pages, WASM and CSS inside
+    Build,
+    /// Format, clippy for both targets, docs, what the browser's half may contain, sizes, paths
+    Check,
+    /// Everything: checks, build, models, cargo tests, client SDKs, browser tests
+    #[command(after_help = "Example: cargo xtask test browser -- -g 'clean up' --project hydrate")]
+    Test {
+        /// Only these parts
+        #[arg(value_enum)]
+        parts: Vec<test::Part>,
+        /// Arguments for Playwright
+        #[arg(last = true)]
+        playwright: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let places = Places::find()?;
+    let mut steps = Steps::new();
+    match cli.chore {
+        Chore::Run { serve } => product::run(&places, &mut steps, &serve),
+        Chore::Build => product::build(&places, &mut steps).map(|program| {
+            steps::say(&format!("built {}", program.display()));
+        }),
+        Chore::Check => {
+            check::all(&places, &mut steps);
+            steps.finish()
+        }
+        Chore::Test { parts, playwright } => test::all(&places, &mut steps, &parts, &playwright),
+    }
+}

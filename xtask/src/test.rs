@@ -1,0 +1,99 @@
+//! `cargo xtask test`: everything that must pass, in one run, with a table at the end.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::{browser, check, clients, models, places::Places, product, steps::Steps};
+
+/// A part of the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Format, lints, docs, sizes, paths
+    Check,
+    /// cargo test
+    Rust,
+    /// Playwright: pages and API, with real clients
+    Browser,
+}
+
+/// Runs the parts, all when none is named.
+pub(crate) fn all(places: &Places, steps: &mut Steps, parts: &[Part], playwright: &[String]) -> Result<()> {
+    let wanted = |part: Part| parts.is_empty() || parts.contains(&part);
+    if wanted(Part::Check) {
+        check::all(places, steps);
+    }
+    let mut counted = None;
+    if wanted(Part::Rust) || wanted(Part::Browser) {
+        match product::build(places, steps).and_then(|program| {
+            let models = models::for_tests(places, &program, steps)?;
+            Ok((program, models))
+        }) {
+            Ok((program, models)) => {
+                if wanted(Part::Rust) {
+                    rust(places, steps, &models);
+                }
+                if wanted(Part::Browser) {
+                    counted = browser_part(places, steps, &program, &models, playwright);
+                }
+            }
+            Err(error) => {
+                let reason = format!("needs the program and its models: {error:#}");
+                for part in [Part::Rust, Part::Browser].into_iter().filter(|part| wanted(*part)) {
+                    steps.not_run(if part == Part::Rust { "cargo test" } else { "browser tests" }, &reason);
+                }
+            }
+        }
+    }
+    let outcome = steps.finish();
+    if let Some(count) = counted {
+        closing_line(count);
+    }
+    outcome
+}
+
+fn rust(places: &Places, steps: &mut Steps, models: &Path) {
+    steps.attempt("cargo test", "all crates, about 5 minutes the first time", || {
+        places
+            .cargo()
+            .env("INNKEEPER_TEST_MODELS", models)
+            .args(["test", "--release", "--workspace", "--exclude", "frontend", "--no-fail-fast"])
+            .run()
+    });
+}
+
+fn browser_part(
+    places: &Places,
+    steps: &mut Steps,
+    program: &Path,
+    models: &Path,
+    playwright: &[String],
+) -> Option<browser::Count> {
+    let chromium = steps.attempt("chromium", "looked for, installed when missing", browser::chromium);
+    let packages =
+        steps.attempt("npm packages", "as the lock file says, about 10 s", || browser::packages(places));
+    let python =
+        steps.attempt("python SDK", "an environment of its own, about 20 s", || clients::python(places));
+    let (Some(chromium), Some(()), Some(python)) = (chromium, packages, python) else {
+        steps.not_run("browser tests", "need Chromium, npm and python3, see above");
+        return None;
+    };
+    let means = browser::Means { program, chromium: &chromium, models, python: &python };
+    let mut counted = None;
+    steps.attempt("browser tests", "Playwright, about 5 minutes", || {
+        let count = browser::run(places, &means, playwright)?;
+        counted = Some(count);
+        match count {
+            browser::Count { failed: 0, passed: 1.. } => Ok(()),
+            browser::Count { passed, failed } => bail!("{passed} passed, {failed} failed"),
+        }
+    });
+    counted
+}
+
+/// The last line, for programs that count: cargo test has said its numbers in lines of its own.
+#[expect(clippy::print_stdout, reason = "the one line that xtask has for programs")]
+fn closing_line(count: browser::Count) {
+    println!("{} passed, {} failed", count.passed, count.failed);
+}
