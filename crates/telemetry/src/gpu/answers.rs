@@ -1,0 +1,175 @@
+//! From what a driver answers to what a sample shows: pure.
+
+use manager::ports::GpuUse;
+use protocol::{Gpu, GpuAbsent};
+
+use super::{GpuReading, GpuState, unreadable};
+
+/// What a driver said about one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceAnswer {
+    /// The driver's number.
+    pub index: u32,
+    /// The product's name.
+    pub name: String,
+    /// In all.
+    pub memory_total_bytes: u64,
+    /// By everybody, the driver's own reserve left out.
+    pub memory_used_bytes: u64,
+    /// 0 to 100; `None`: the device does not say.
+    pub utilization_percent: Option<u32>,
+    /// Degrees Celsius.
+    pub temperature_celsius: Option<u32>,
+    /// Milliwatts.
+    pub power_milliwatts: Option<u32>,
+    /// Compute and graphics processes as the driver lists them, which may be twice.
+    pub processes: Vec<ProcessAnswer>,
+}
+
+/// What a driver said about one process on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessAnswer {
+    /// Its id, which in a container may be one of the host.
+    pub pid: u32,
+    /// `None`: the driver does not say.
+    pub used_bytes: Option<u64>,
+}
+
+/// Why a driver answered nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NvmlTrouble {
+    /// The library is not on this machine.
+    #[error("its library libnvidia-ml.so.1 is not on this machine")]
+    NoLibrary,
+    /// The library is there, the kernel module is not loaded.
+    #[error("its kernel module is not loaded")]
+    NoDriver,
+    /// Not for this user.
+    #[error("this user may not ask it")]
+    NoPermission,
+    /// Anything else, in the driver's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The state that an answer stands for.
+pub(super) fn state(answer: Result<Vec<DeviceAnswer>, NvmlTrouble>) -> GpuState {
+    let absent = |reason: String, hint: &str| GpuState::Absent(GpuAbsent { reason, hint: hint.to_owned() });
+    match answer {
+        Ok(devices) if devices.is_empty() => absent(
+            "No NVIDIA GPU in this machine".to_owned(),
+            "Models run on the CPU. If there should be one, look whether this container was given it.",
+        ),
+        Ok(devices) => GpuState::Present(reading(devices)),
+        Err(trouble @ NvmlTrouble::NoLibrary) => absent(
+            format!("NVIDIA driver not loaded: {trouble}"),
+            "Models run on the CPU. With an NVIDIA GPU, install its driver; it is found within a minute.",
+        ),
+        Err(trouble @ NvmlTrouble::NoDriver) => absent(
+            format!("NVIDIA driver not loaded: {trouble}"),
+            "Models run on the CPU. `modprobe nvidia` loads it; it is found within a minute.",
+        ),
+        Err(trouble) => unreadable(&trouble.to_string()),
+    }
+}
+
+fn reading(devices: Vec<DeviceAnswer>) -> GpuReading {
+    let mut reading = GpuReading::default();
+    for device in devices {
+        reading.uses.extend(uses(&device));
+        reading.gpus.push(Gpu {
+            index: device.index,
+            name: device.name,
+            memory_total_bytes: device.memory_total_bytes,
+            memory_used_bytes: device.memory_used_bytes,
+            utilization_percent: device.utilization_percent.map(f64::from),
+            temperature_celsius: device.temperature_celsius.map(f64::from),
+            power_watts: device.power_milliwatts.map(|milliwatts| f64::from(milliwatts) / 1000.0),
+        });
+    }
+    reading
+}
+
+/// Each process once. A driver that gives processes more than the whole device in use (some releases changed the
+/// layout of their answer without saying so) is believed about who is there, and about no number.
+fn uses(device: &DeviceAnswer) -> Vec<GpuUse> {
+    let mut uses: Vec<GpuUse> = Vec::with_capacity(device.processes.len());
+    for process in &device.processes {
+        match uses.iter_mut().find(|known| known.pid == process.pid) {
+            Some(known) => known.bytes = known.bytes.max(process.used_bytes),
+            None => uses.push(GpuUse { index: device.index, pid: process.pid, bytes: process.used_bytes }),
+        }
+    }
+    let sum = uses.iter().filter_map(|known| known.bytes).fold(0_u64, u64::saturating_add);
+    if sum > device.memory_used_bytes {
+        uses.iter_mut().for_each(|known| known.bytes = None);
+    }
+    uses
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn device(used: u64, processes: &[(u32, Option<u64>)]) -> DeviceAnswer {
+        DeviceAnswer {
+            memory_used_bytes: used,
+            power_milliwatts: Some(71_250),
+            processes: processes.iter().map(|&(pid, used_bytes)| ProcessAnswer { pid, used_bytes }).collect(),
+            ..DeviceAnswer::default()
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_listed_twice_counts_once() {
+        let uses = uses(&device(100, &[(7, Some(60)), (8, None), (7, Some(60))]));
+        assert_eq!(
+            uses,
+            [GpuUse { index: 0, pid: 7, bytes: Some(60) }, GpuUse { index: 0, pid: 8, bytes: None }]
+        );
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_unknown_rather_than_shown() {
+        assert_eq!(uses(&device(100, &[(7, Some(101))])), [GpuUse { index: 0, pid: 7, bytes: None }]);
+    }
+
+    #[test]
+    fn what_a_device_does_not_say_stays_unknown() {
+        let GpuState::Present(reading) = state(Ok(vec![device(5, &[])])) else { panic!("no GPU") };
+        assert_eq!(reading.gpus[0].utilization_percent, None);
+        assert_eq!(reading.gpus[0].power_watts, Some(71.25));
+    }
+
+    #[test]
+    fn absence_and_refusal_are_told_apart_in_words() {
+        for (answer, words) in [
+            (Err(NvmlTrouble::NoLibrary), "NVIDIA driver not loaded: its library libnvidia-ml.so.1"),
+            (Err(NvmlTrouble::NoDriver), "NVIDIA driver not loaded: its kernel module"),
+            (Ok(vec![]), "No NVIDIA GPU"),
+        ] {
+            let GpuState::Absent(why) = state(answer) else { panic!("not absent") };
+            assert!(why.reason.starts_with(words), "{why:?}");
+        }
+        for trouble in [NvmlTrouble::NoPermission, NvmlTrouble::Other("GPU is lost".to_owned())] {
+            assert!(matches!(state(Err(trouble)), GpuState::Unreadable(_)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn processes_never_sum_above_their_device(
+            used in 0_u64..1 << 40,
+            processes in proptest::collection::vec((0_u32..5, proptest::option::of(any::<u64>())), 0..8),
+        ) {
+            let uses = uses(&device(used, &processes));
+            prop_assert!(uses.iter().filter_map(|u| u.bytes).map(u128::from).sum::<u128>() <= u128::from(used));
+            let mut pids: Vec<u32> = uses.iter().map(|u| u.pid).collect();
+            pids.sort_unstable();
+            pids.dedup();
+            prop_assert_eq!(pids.len(), uses.len());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The one sampler: once a second, everything from one moment, for everybody.
+
+mod machine;
+mod process_track;
+
+use std::{sync::Arc, time::Duration};
+
+use manager::ports::{GpuUse, Measured, MemorySample, RamTotals};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::{GpuProbe, TelemetryError};
+
+pub use machine::{MachineReader, Places};
+
+/// Between two samples.
+const PERIOD: Duration = Duration::from_secs(1);
+/// What a reading may take before its tick goes by without a sample. It is then waited for, not begun anew.
+const DEADLINE: Duration = Duration::from_millis(800);
+
+/// What the kernel says at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// When, in Unix milliseconds.
+    pub wall_ms: i64,
+    /// The machine.
+    pub host: protocol::Host,
+    /// What the books of RAM are made of.
+    pub ram: RamTotals,
+    /// This process.
+    pub server: Option<Measured>,
+    /// Each of the asked processes that could be read, by pid.
+    pub workers: Vec<(u32, Measured)>,
+}
+
+/// Where readings come from. Called on a blocking thread.
+pub trait Source: Send + 'static {
+    /// Reads everything now.
+    fn read(&mut self, pids: &[u32]) -> Result<Reading, TelemetryError>;
+}
+
+/// Makes a sampler: what readers see, and the task that makes it so (it ends when the last reader is gone).
+///
+/// `pids` are the workers to look at. A reader that is slow misses samples and never delays one.
+pub fn sampler<S: Source>(
+    source: S,
+    gpu: GpuProbe,
+    pids: watch::Receiver<Vec<u32>>,
+) -> (watch::Receiver<Option<Arc<MemorySample>>>, impl Future<Output = ()> + Send + 'static) {
+    let (samples, seen) = watch::channel(None);
+    (seen, run(source, gpu, pids, samples))
+}
+
+async fn run<S: Source>(
+    source: S,
+    gpu: GpuProbe,
+    pids: watch::Receiver<Vec<u32>>,
+    samples: watch::Sender<Option<Arc<MemorySample>>>,
+) {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut reader = Reader { at: At::Rest(source), well: true };
+    loop {
+        tokio::select! {
+            () = samples.closed() => return,
+            _ = ticks.tick() => {}
+        }
+        let watched = pids.borrow().clone();
+        let (reading, gpu_state) = tokio::join!(reader.read(watched), gpu.read());
+        match reading {
+            Some(reading) => {
+                let (gpus, gpu_absent) = gpu_state.into_parts();
+                let sample = assemble(reading, gpus.gpus, gpus.uses, gpu_absent);
+                samples.send_replace(Some(Arc::new(sample)));
+            }
+            None if matches!(reader.at, At::Lost) => return,
+            None => {}
+        }
+    }
+}
+
+/// The source, which is on a blocking thread while it reads and cannot be called back from there.
+struct Reader<S> {
+    at: At<S>,
+    /// Whether the last tick had a reading: a trouble is logged when it begins, not every second.
+    well: bool,
+}
+
+enum At<S> {
+    Rest(S),
+    Work(JoinHandle<(S, Result<Reading, TelemetryError>)>),
+    Lost,
+}
+
+impl<S: Source> Reader<S> {
+    /// A reading, unless it takes too long or fails.
+    async fn read(&mut self, pids: Vec<u32>) -> Option<Reading> {
+        let mut work = match std::mem::replace(&mut self.at, At::Lost) {
+            At::Rest(mut source) => tokio::task::spawn_blocking(move || {
+                let reading = source.read(&pids);
+                (source, reading)
+            }),
+            At::Work(work) => work,
+            At::Lost => return None,
+        };
+        match timeout(DEADLINE, &mut work).await {
+            Ok(Ok((source, reading))) => {
+                self.at = At::Rest(source);
+                match reading {
+                    Ok(reading) => {
+                        self.well = true;
+                        return Some(reading);
+                    }
+                    Err(error) => self.ill(&error.to_string()),
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the memory sampler has died; numbers stand still from now on");
+            }
+            Err(_) => {
+                self.at = At::Work(work);
+                self.ill("the kernel takes long to answer");
+            }
+        }
+        None
+    }
+
+    fn ill(&mut self, why: &str) {
+        if std::mem::replace(&mut self.well, false) {
+            tracing::warn!(why, "no memory sample; trying again every second");
+        }
+    }
+}
+
+/// Joins what the kernel and what the GPU's driver say.
+fn assemble(
+    reading: Reading,
+    gpus: Vec<protocol::Gpu>,
+    gpu_uses: Vec<GpuUse>,
+    gpu_absent: Option<protocol::GpuAbsent>,
+) -> MemorySample {
+    let Reading { wall_ms, host, ram, server, mut workers } = reading;
+    for (pid, measured) in &mut workers {
+        measured.gpu_bytes = gpu_bytes(&gpu_uses, *pid);
+    }
+    MemorySample { wall_ms, host, ram, server, workers, gpus, gpu_absent, gpu_uses }
+}
+
+/// Over all devices; `None` when it is on none of them, or one does not say.
+fn gpu_bytes(uses: &[GpuUse], pid: u32) -> Option<u64> {
+    uses.iter()
+        .filter(|held| held.pid == pid)
+        .map(|held| held.bytes)
+        .reduce(|sum, bytes| sum?.checked_add(bytes?))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests;
