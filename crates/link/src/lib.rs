@@ -6,8 +6,14 @@
 /// The protocol this build speaks.
 pub const PROTOCOL: u32 = 1;
 
+pub mod blocking;
+mod frame;
 mod messages;
+#[cfg(feature = "tokio")]
+pub mod nonblocking;
+mod socket;
 
+pub use frame::{Class, Decoder, MAX_DESCRIPTORS, Message, Received, WireError, encode};
 pub use messages::{
     Embed, ErrorCode, Facts, FileRole, Finish, Footprint, FromWorker, Generate, Hello, Load, Order, Prompt,
     Ready, Role, Sampling, Stage, Timings, ToWorker, Turn, Usage,
