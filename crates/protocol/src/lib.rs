@@ -13,6 +13,7 @@ mod plan;
 mod problem;
 mod receipt;
 mod session;
+mod settings;
 mod snapshot;
 mod span;
 mod time;
@@ -26,6 +27,7 @@ pub use plan::{Plan, Prediction, Refused};
 pub use problem::{Code, Problem, ProblemBody};
 pub use receipt::{DeviceReturn, Method, RamReturn, Reason, Receipt, Verdict};
 pub use session::{RequestState, RequestView, Session, SessionKind};
+pub use settings::{ModelSettings, Setting, Settings};
 pub use snapshot::{
     Books, Budget, Download, Gpu, GpuAbsent, GpuBudget, Host, Pressure, Server, ServerState, Snapshot,
 };

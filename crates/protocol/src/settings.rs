@@ -1,0 +1,48 @@
+//! What can be set while the server runs, each value with where it came from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ModelId;
+
+/// One value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// As a person writes it: `80%`, `1GiB`, `15m`, `never`.
+    pub value: String,
+    /// `default`, `saved`, `file`, `env` or `flag`.
+    pub source: String,
+    /// Whether the file, the environment or a flag decides, so that it cannot be changed here.
+    pub locked: bool,
+}
+
+/// What one model has of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelSettings {
+    /// Which.
+    pub model: ModelId,
+    /// Instead of the default.
+    pub idle_timeout: Option<Setting>,
+    /// Exempt from idle unload, eviction and clean-up.
+    pub pinned: Option<Setting>,
+    /// Positions that a sequence may have.
+    pub context: Option<Setting>,
+}
+
+/// All of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// RAM that models may take in all.
+    pub ram_limit: Setting,
+    /// RAM that stays free for others.
+    pub reserve: Setting,
+    /// Of each GPU, what models may take.
+    pub gpu_limit: Setting,
+    /// How long a model may be idle, unless it has a timeout of its own.
+    pub idle_timeout: Setting,
+    /// How long a session may be idle.
+    pub session_timeout: Setting,
+    /// How long a model stays after its last session has ended.
+    pub after_last_session: Setting,
+    /// What single models have of their own.
+    pub models: Vec<ModelSettings>,
+}
