@@ -1,0 +1,41 @@
+// What the kernel says about processes, read by the test itself and not asked of the program under test.
+import { readFileSync, readdirSync } from 'node:fs';
+
+/** Whether a process exists; a zombie counts: somebody has still to reap it. */
+export function exists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function parentOf(pid: number): number | undefined {
+  try {
+    // The name stands in brackets and may hold anything: the fields begin after the last one.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** All descendants of a process. */
+export function descendants(pid: number): number[] {
+  const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
+  const parents = new Map(all.map((one) => [one, parentOf(one)]));
+  const found: number[] = [];
+  for (let next = [pid]; next.length > 0; ) {
+    next = all.filter((one) => next.includes(parents.get(one) ?? -1));
+    found.push(...next);
+  }
+  return found;
+}
+
+/** Private bytes of a process: Pss_Anon + Pss_Shmem + SwapPss, what the machine gets back when it goes. */
+export function privateBytes(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+  const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0);
+  return (kib('Pss_Anon') + kib('Pss_Shmem') + kib('SwapPss')) * 1024;
+}

@@ -1,0 +1,41 @@
+// The shapes that tests look at; crates/protocol has them all.
+export type State = 'unloaded' | 'waiting' | 'loading' | 'ready' | 'draining' | 'unloading' | 'failed' | 'stuck';
+
+export interface Instance {
+  pid: number;
+  epoch: number;
+  context: number;
+  memory: { private_bytes: number; mapped_bytes: number; quality: string } | null;
+}
+
+export interface Model {
+  id: string;
+  kind: 'chat' | 'embedding';
+  state: State;
+  pinned: boolean;
+  in_flight: number;
+  queued: number;
+  idle_timeout_seconds: number | null;
+  unload_at: string | null;
+  instances: Instance[];
+  failure: { code: string; message: string; hint: string } | null;
+}
+
+export interface Receipt {
+  id: number;
+  model: string;
+  pid: number | null;
+  reason: string;
+  verdict: 'returned' | 'residual' | 'stuck' | 'not_loaded';
+  ram: { held_bytes: number; returned_bytes: number; residual_bytes: number };
+  cut_off_requests: number;
+}
+
+export interface Snapshot {
+  sequence: number;
+  server: { version: string; pid: number; state: string };
+  models: Model[];
+  receipts: Receipt[];
+  sessions: { id: string; kind: string; model: string | null }[];
+  requests: { id: string; model: string }[];
+}

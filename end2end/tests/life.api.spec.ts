@@ -1,0 +1,183 @@
+// The life of a model as a program sees it: load, use, idle, unload, reload, clean up, and the memory each time.
+import { descendants, exists, privateBytes } from '../support/process.ts';
+import { endless } from '../support/stream.ts';
+import { expect, test } from '../support/test.ts';
+
+const MIB = 1024 * 1024;
+
+test('a load has a worker whose private bytes are those the page would show', async ({ server }) => {
+  expect(server.workers()).toEqual([]);
+  const model = await server.load();
+  const { pid, memory } = model.instances[0]!;
+  expect(server.workers()).toContain(pid);
+  expect(memory!.quality).toBe('exact');
+  const measured = privateBytes(pid);
+  expect(Math.abs(measured - memory!.private_bytes)).toBeLessThan(Math.max(4 * MIB, measured * 0.02));
+});
+
+test('an unload gives back what the worker held, measured by somebody else', async ({ server }) => {
+  const { pid } = (await server.load()).instances[0]!;
+  const held = privateBytes(pid);
+  const { status, body: receipt } = await server.post('/manage/unload', { model: 'smollm2' });
+  expect(status).toBe(200);
+  expect(receipt).toMatchObject({ model: 'smollm2', pid, reason: 'asked', verdict: 'returned', cut_off_requests: 0 });
+  expect(Math.abs(receipt.ram.held_bytes - held)).toBeLessThan(Math.max(4 * MIB, held * 0.02));
+  expect(receipt.ram.returned_bytes).toBeGreaterThanOrEqual(receipt.ram.held_bytes * 0.95);
+  expect(exists(pid)).toBe(false);
+  expect(descendants(server.pid)).toEqual([]);
+  expect(await server.model()).toMatchObject({ state: 'unloaded', instances: [] });
+});
+
+test('unloading what is not loaded says so and is no error', async ({ server }) => {
+  const { status, body } = await server.post('/manage/unload', { model: 'smollm2' });
+  expect(status).toBe(200);
+  expect(body.verdict).toBe('not_loaded');
+});
+
+test('a chat loads the model it asks for', async ({ server }) => {
+  const { status, body } = await server.raw('/v1/chat/completions', JSON.stringify({
+    model: 'smollm2', max_tokens: 4, messages: [{ role: 'user', content: 'Hello' }],
+  }));
+  expect(status).toBe(200);
+  expect(body.choices[0].message.content).not.toBe('');
+  expect(body.timings.ttft_ms).toBeGreaterThan(0);
+  expect(await server.model()).toMatchObject({ state: 'ready', in_flight: 0 });
+});
+
+test('loading twice at once is one load', async ({ server }) => {
+  const [one, two] = await Promise.all([server.load(), server.load()]);
+  expect(one.instances[0]!.pid).toBe(two.instances[0]!.pid);
+  expect(server.workers().length).toBe(1);
+});
+
+test('an unload while it loads cancels the load', async ({ server }) => {
+  const loading = server.post('/manage/load', { model: 'smollm2' });
+  await expect.poll(async () => (await server.model()).state, { intervals: [1] }).not.toBe('unloaded');
+  const { status } = await server.post('/manage/unload', { model: 'smollm2', force: 'true' });
+  expect(status).toBe(200);
+  const answer = await loading;
+  // The load may have won the race by a hair; then it was unloaded as a ready model.
+  if (answer.status !== 200) expect([answer.status, answer.body.error.code]).toEqual([503, 'load_cancelled']);
+  await server.reaches('smollm2', 'unloaded');
+  expect(server.workers()).toEqual([]);
+});
+
+test('reload gives a receipt for the old instance and another process', async ({ server }) => {
+  const old = (await server.load()).instances[0]!;
+  const { status, body } = await server.post('/manage/reload', { model: 'smollm2' });
+  expect(status).toBe(200);
+  expect(body.receipt).toMatchObject({ pid: old.pid, reason: 'reload', verdict: 'returned' });
+  expect(body.model.state).toBe('ready');
+  expect(body.model.instances[0].pid).not.toBe(old.pid);
+  expect(body.model.instances[0].epoch).toBeGreaterThan(old.epoch);
+  expect(exists(old.pid)).toBe(false);
+});
+
+test('a forced unload ends a running stream with a reason', async ({ server }) => {
+  const chat = endless(server.url);
+  await chat.first;
+  const { body } = await server.post('/manage/unload', { model: 'smollm2', force: 'true' });
+  expect(body).toMatchObject({ verdict: 'returned', cut_off_requests: 1 });
+  expect(await chat.whole).toMatch(/data: \{"error":/);
+});
+
+test('a clean-up keeps what is busy and says why, and with force takes it too', async ({ server }) => {
+  const leave = new AbortController();
+  const chat = endless(server.url, leave.signal);
+  await chat.first;
+  await server.load('minilm');
+  const gentle = await server.post('/manage/cleanup');
+  expect(gentle.body.receipts.map((receipt: { model: string }) => receipt.model)).toEqual(['minilm']);
+  expect(gentle.body.kept).toEqual([{ model: 'smollm2', reason: expect.stringContaining('request') }]);
+  const forced = await server.post('/manage/cleanup', { force: 'true' });
+  expect(forced.body.receipts).toMatchObject([{ model: 'smollm2', verdict: 'returned', cut_off_requests: 1 }]);
+  expect(forced.body.kept).toEqual([]);
+  leave.abort();
+});
+
+test('a dry clean-up changes nothing and expects what is there', async ({ server }) => {
+  const { pid } = (await server.load()).instances[0]!;
+  const { body } = await server.post('/manage/cleanup', { dry_run: 'true' });
+  expect(body.would_unload).toEqual([{ model: 'smollm2', expected_bytes: expect.any(Number) }]);
+  const held = privateBytes(pid);
+  expect(Math.abs(body.would_unload[0].expected_bytes - held)).toBeLessThan(Math.max(4 * MIB, held * 0.02));
+  expect(exists(pid)).toBe(true);
+  const frightening = await server.post('/manage/cleanup', { dry_run: '' });
+  expect(frightening.status).toBe(400);
+  expect(exists(pid)).toBe(true);
+});
+
+test.describe('with an idle timeout of two seconds', () => {
+  test.use({ settings: { idleTimeout: '2s' } });
+
+  test('an idle model goes by itself within a second of its deadline', async ({ server }) => {
+    const { unload_at } = await server.load();
+    await server.reaches('smollm2', 'unloaded');
+    const over = Date.now() - Date.parse(unload_at!);
+    expect(over, 'ms after the deadline').toBeLessThan(1_500);
+    const receipt = (await server.snapshot()).receipts[0]!;
+    expect(receipt).toMatchObject({ model: 'smollm2', reason: 'idle', verdict: 'returned' });
+    expect(server.workers()).toEqual([]);
+  });
+
+  test('a model in use stays, and its time counts from the end of the use', async ({ server }) => {
+    const leave = new AbortController();
+    const chat = endless(server.url, leave.signal);
+    await chat.first;
+    const begun = Date.now();
+    // Twice its timeout in use: what is waited for here is the time itself.
+    await expect.poll(() => Date.now() - begun, { timeout: 8_000, intervals: [250] }).toBeGreaterThan(4_000);
+    expect(await server.model()).toMatchObject({ state: 'ready', in_flight: 1, unload_at: null });
+    leave.abort();
+    await expect.poll(async () => (await server.model()).in_flight).toBe(0);
+    expect(Date.parse((await server.model()).unload_at!)).toBeGreaterThan(Date.now());
+    await server.reaches('smollm2', 'unloaded');
+  });
+
+  test('a pinned model stays', async ({ server }) => {
+    await server.load();
+    expect((await server.post('/manage/pin', { model: 'smollm2', pinned: 'true' })).body.pinned).toBe(true);
+    const begun = Date.now();
+    await expect.poll(() => Date.now() - begun, { timeout: 8_000, intervals: [250] }).toBeGreaterThan(3_500);
+    expect(await server.model()).toMatchObject({ state: 'ready', unload_at: null });
+  });
+
+  test('reads do not reset the timer', async ({ server }) => {
+    const { unload_at } = await server.load();
+    await expect
+      .poll(async () => (await server.get('/v1/models'), (await server.model()).state), { intervals: [50], timeout: 6_000 })
+      .toBe('unloaded');
+    expect(Date.now() - Date.parse(unload_at!)).toBeLessThan(1_500);
+  });
+});
+
+test('a worker that is killed ends its stream with a sentence, and the server goes on', async ({ server }) => {
+  const chat = endless(server.url);
+  await chat.first;
+  const { pid } = (await server.model()).instances[0]!;
+  process.kill(pid, 'SIGKILL');
+  const said = await chat.whole;
+  const error = JSON.parse(/data: (\{"error":.*\})/.exec(said)![1]!).error;
+  expect(error.code).toBe('worker_died');
+  expect(error.message).toMatch(/\w+ .+\./);
+  expect((await server.get('/healthz')).status).toBe(200);
+  const again = await server.raw('/v1/chat/completions', JSON.stringify({
+    model: 'smollm2', max_tokens: 2, messages: [{ role: 'user', content: 'Still there?' }],
+  }));
+  expect(again.status).toBe(200);
+});
+
+test('a worker dies with its server, even when the server is killed', async ({ server }) => {
+  const { pid } = (await server.load()).instances[0]!;
+  process.kill(server.pid, 'SIGKILL');
+  await expect.poll(() => exists(pid), { timeout: 2_000 }).toBe(false);
+  await server.startAgain();
+  expect(await server.model()).toMatchObject({ state: 'unloaded' });
+});
+
+test('a stop ends running streams in order', async ({ server }) => {
+  const chat = endless(server.url);
+  await chat.first;
+  await server.stop();
+  expect(await chat.whole).toContain('data: ');
+});
