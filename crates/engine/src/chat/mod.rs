@@ -1,0 +1,284 @@
+//! The scheduler of a chat model: continuous batching. Each step takes one token of every answer that is being made and
+//! one chunk of one prompt. It owns the requests and the sessions; the decoder owns arithmetic and bytes.
+
+mod sequence;
+mod sessions;
+
+use std::time::Duration;
+
+use link::{ErrorCode, Finish, Generate, Prompt};
+use worker::port::{Admitted, Made, Refusal};
+
+use crate::clock::timed;
+use crate::error::Error;
+use crate::models::{Decoder, Work};
+use crate::sampler;
+use crate::template::Template;
+use crate::tokenizer::Tokenizer;
+use sequence::{Next, Sequence};
+use sessions::{Parked, Sessions};
+
+/// Room in the caches is given out in so many positions.
+pub(crate) const PAGE: usize = 256;
+
+/// A loaded chat model.
+pub(crate) struct Chat {
+    tokenizer: Tokenizer,
+    template: Option<Template>,
+    decoder: Box<dyn Decoder>,
+    /// In the order in which they came.
+    sequences: Vec<Sequence>,
+    sessions: Sessions,
+    /// Positions that all caches together may have: one whole context.
+    room: usize,
+    steps: u64,
+}
+
+/// One sequence's part of a step.
+struct Share {
+    number: usize,
+    tokens: usize,
+    decoding: bool,
+}
+
+/// What a sequence's logits became.
+type Ends = Vec<(usize, Result<(String, Finish), Error>)>;
+
+impl Chat {
+    pub(crate) fn new(
+        tokenizer: Tokenizer,
+        template: Option<Template>,
+        decoder: Box<dyn Decoder>,
+        steps: u64,
+    ) -> Self {
+        let room = (decoder.context() as usize).next_multiple_of(PAGE);
+        Self {
+            tokenizer,
+            template,
+            decoder,
+            sequences: Vec::new(),
+            sessions: Sessions::default(),
+            room,
+            steps,
+        }
+    }
+
+    fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>, Error> {
+        let text = match prompt {
+            Prompt::Chat(turns) => &self.template.as_ref().ok_or(Error::NoTemplate)?.render(turns)?,
+            Prompt::Text(text) => text,
+        };
+        let mut tokens = self.tokenizer.encode(text)?;
+        if tokens.is_empty() {
+            tokens.push(self.tokenizer.bos().ok_or(Error::EmptyPrompt)?);
+        }
+        let context = self.decoder.context();
+        if tokens.len() >= context as usize {
+            return Err(Error::ContextExceeded { tokens: tokens.len(), context });
+        }
+        Ok(tokens)
+    }
+
+    /// Takes a request in.
+    pub(crate) fn admit(&mut self, request: Generate) -> Result<Admitted, Error> {
+        sampler::check(&request.sampling)?;
+        let tokens = self.prompt_tokens(&request.prompt)?;
+        let (slot, cached) = match self.sessions.take(&request.session, &tokens) {
+            // The last token is read again in any case: its logits are wanted.
+            Some((parked, alike)) => {
+                (parked.slot, self.decoder.truncate(parked.slot, alike.min(tokens.len() - 1)))
+            }
+            None => (self.decoder.open(), 0),
+        };
+        let admitted = Admitted { prompt_tokens: tokens.len() as u32, cached_tokens: cached as u32 };
+        let context = self.decoder.context();
+        self.sequences.push(Sequence::new(
+            request.id,
+            request.session,
+            slot,
+            tokens,
+            cached,
+            context,
+            &request.sampling,
+        ));
+        Ok(admitted)
+    }
+
+    pub(crate) fn cancel(&mut self, id: u64) {
+        for sequence in self.sequences.iter_mut().filter(|sequence| sequence.id == id) {
+            sequence.cancelled = true;
+        }
+    }
+
+    pub(crate) fn pause(&mut self, id: u64, paused: bool) {
+        for sequence in self.sequences.iter_mut().filter(|sequence| sequence.id == id) {
+            sequence.paused = paused;
+        }
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    pub(crate) fn set_threads(&mut self, n: u32) {
+        self.decoder.set_threads(n.max(1));
+    }
+
+    /// One step; whether there is anything left to do at once.
+    pub(crate) fn step(&mut self, out: &mut dyn FnMut(Made)) -> bool {
+        self.end_the_cancelled(out);
+        let plan = self.plan();
+        if !plan.is_empty() {
+            self.compute(&plan, out);
+        }
+        self.sequences.iter().any(|sequence| !sequence.paused || sequence.cancelled)
+    }
+
+    fn end_the_cancelled(&mut self, out: &mut dyn FnMut(Made)) {
+        let mut number = 0;
+        while let Some(sequence) = self.sequences.get_mut(number) {
+            if sequence.cancelled {
+                let text = sequence.rest();
+                self.finish(number, Ok((text, Finish::Cancelled)), out);
+            } else if sequence.wants_nothing() && !sequence.paused {
+                self.finish(number, Ok((String::new(), Finish::Length)), out);
+            } else {
+                number += 1;
+            }
+        }
+    }
+
+    /// Who computes in this step: every answer's next token, and one chunk of the first prompt.
+    fn plan(&mut self) -> Vec<Share> {
+        let mut plan = Vec::new();
+        let mut reading = false;
+        for number in 0..self.sequences.len() {
+            let sequence = &self.sequences[number];
+            let pending = sequence.pending();
+            if sequence.paused || (pending > 1 && reading) {
+                continue;
+            }
+            let tokens = pending.min(self.decoder.chunk());
+            if self.make_room(number, tokens) {
+                reading |= pending > 1;
+                plan.push(Share { number, tokens, decoding: pending == 1 });
+            }
+        }
+        plan
+    }
+
+    fn taken(&self) -> usize {
+        let running = self.sequences.iter().map(|sequence| sequence.filled.next_multiple_of(PAGE));
+        let parked = self.sessions.iter().map(|parked| parked.tokens.len().next_multiple_of(PAGE));
+        running.chain(parked).sum()
+    }
+
+    /// Makes sure that a sequence can grow: first conversations that nobody computes on go, then the caches of paused
+    /// and of younger requests, which are read again later. The oldest running one always gets its room.
+    fn make_room(&mut self, number: usize, tokens: usize) -> bool {
+        loop {
+            let now = self.sequences[number].filled;
+            let grown = (now + tokens).next_multiple_of(PAGE) - now.next_multiple_of(PAGE);
+            if grown == 0 || self.taken() + grown <= self.room {
+                return true;
+            }
+            if self.sessions.drop_oldest(self.decoder.as_mut()) {
+                continue;
+            }
+            let holds = |other: &usize| *other != number && self.sequences[*other].filled > 0;
+            let paused = |other: &usize| self.sequences[*other].paused;
+            let last = self.sequences.len();
+            let victim = (0..last).rev().find(|other| holds(other) && paused(other));
+            let Some(victim) = victim.or_else(|| (number + 1..last).rev().find(holds)) else { return false };
+            let victim = &mut self.sequences[victim];
+            victim.filled = self.decoder.truncate(victim.slot, 0);
+        }
+    }
+
+    fn compute(&mut self, plan: &[Share], out: &mut dyn FnMut(Made)) {
+        let Self { decoder, sequences, tokenizer, .. } = self;
+        // The tokens are copied, because the sequences change while logits arrive.
+        let parts: Vec<Vec<u32>> = plan
+            .iter()
+            .map(|share| {
+                let sequence = &sequences[share.number];
+                sequence.tokens[sequence.filled..sequence.filled + share.tokens].to_vec()
+            })
+            .collect();
+        let work: Vec<Work<'_>> = plan
+            .iter()
+            .zip(&parts)
+            .map(|(share, tokens)| {
+                let sequence = &sequences[share.number];
+                Work { slot: sequence.slot, tokens, wants_logits: share.tokens == sequence.pending() }
+            })
+            .collect();
+        let mut ends: Ends = Vec::new();
+        let (result, time) = timed(|| {
+            decoder.run(&work, &mut |which, logits| {
+                let number = plan[which].number;
+                match sequences[number].take(logits, tokenizer, out) {
+                    Some(Next::More) => {}
+                    Some(Next::End(text, finish)) => ends.push((number, Ok((text, finish)))),
+                    None => {
+                        ends.push((number, Err(Error::Compute("the model gave no number at all".to_owned()))))
+                    }
+                }
+            })
+        });
+        self.steps += plan.len() as u64;
+        self.account(plan, time);
+        if let Err(error) = result {
+            ends = plan.iter().map(|share| (share.number, Err(Error::Compute(error.to_string())))).collect();
+        }
+        // From the last to the first, so that the numbers stay true.
+        ends.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+        for (number, end) in ends {
+            self.finish(number, end, out);
+        }
+    }
+
+    fn account(&mut self, plan: &[Share], time: Duration) {
+        for share in plan {
+            let sequence = &mut self.sequences[share.number];
+            sequence.filled += share.tokens;
+            sequence.spend(time, share.decoding);
+        }
+    }
+
+    fn finish(&mut self, number: usize, end: Result<(String, Finish), Error>, out: &mut dyn FnMut(Made)) {
+        let sequence = self.sequences.remove(number);
+        let (id, usage, timings) = (sequence.id, sequence.usage(), sequence.timings());
+        let Sequence { session, slot, mut tokens, filled, forget, .. } = sequence;
+        if end.is_err() || forget || filled == 0 {
+            self.decoder.close(slot);
+        } else {
+            tokens.truncate(filled);
+            self.sessions.park(Parked { session: session.clone(), slot, tokens }, self.decoder.as_mut());
+        }
+        out(match end {
+            Ok((text, finish)) => Made::Done { id, text, finish, usage, timings },
+            Err(error) => Made::Failed {
+                id,
+                refusal: Refusal { code: ErrorCode::Internal, message: error.to_string() },
+            },
+        });
+        let bytes = self.held(&session);
+        out(Made::Held { session, bytes });
+    }
+
+    fn held(&self, session: &str) -> u64 {
+        let parked =
+            self.sessions.iter().filter(|parked| parked.session == session).map(|parked| parked.slot);
+        let running =
+            self.sequences.iter().filter(|running| running.session == session).map(|running| running.slot);
+        parked.chain(running).map(|slot| self.decoder.held_bytes(slot)).sum()
+    }
+
+    pub(crate) fn end_session(&mut self, session: &str) -> u64 {
+        for sequence in self.sequences.iter_mut().filter(|sequence| sequence.session == session) {
+            sequence.forget = true;
+        }
+        self.sessions.end(session, self.decoder.as_mut())
+    }
+}

@@ -1,0 +1,48 @@
+//! What the scheduler needs from a decoder, and the decoders that there are.
+
+pub(crate) mod config;
+pub(crate) mod stock;
+
+use crate::error::Error;
+
+/// A sequence's place in a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Slot(pub(crate) usize);
+
+/// Tokens to append to a sequence in one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work<'a> {
+    pub(crate) slot: Slot,
+    /// At least one.
+    pub(crate) tokens: &'a [u32],
+    /// Whether the logits after the last of them are wanted.
+    pub(crate) wants_logits: bool,
+}
+
+/// A loaded model with its key-value caches. It owns bytes and arithmetic; who may compute when is the scheduler's.
+pub(crate) trait Decoder {
+    /// Positions that a sequence may have.
+    fn context(&self) -> u32;
+
+    /// Tokens that one step should read of a prompt.
+    fn chunk(&self) -> usize;
+
+    /// A new, empty sequence.
+    fn open(&mut self) -> Slot;
+
+    /// Forgets a sequence and gives its memory back.
+    fn close(&mut self, slot: Slot);
+
+    /// Forgets a sequence's positions from `keep` on; returns how many stay, which may be fewer.
+    fn truncate(&mut self, slot: Slot, keep: usize) -> usize;
+
+    /// Private memory that a sequence holds.
+    fn held_bytes(&self, slot: Slot) -> u64;
+
+    /// Appends the tokens of each work to its sequence and gives `logits` (the work's number, one value a token) for
+    /// those that want them. After an error the sequences of this work are of no use.
+    fn run(&mut self, work: &[Work<'_>], logits: &mut dyn FnMut(usize, &mut [f32])) -> Result<(), Error>;
+
+    /// Computes with so many threads from now on.
+    fn set_threads(&mut self, n: u32);
+}

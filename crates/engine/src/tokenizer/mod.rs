@@ -1,0 +1,230 @@
+//! The tokenizer of a GGUF file: byte-level BPE with the file's own vocabulary, merges and special tokens. Knows no
+//! template and no model. What it does not know it refuses by name.
+
+mod alphabet;
+mod bpe;
+mod index;
+mod pre;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::gguf::GgufError;
+use crate::weights::Weights;
+use alphabet::Alphabet;
+use bpe::{Bpe, Texts};
+use pre::Splitter;
+
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const KINDS: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+
+/// `tokenizer.ggml.token_type`, as ggml numbers them.
+mod kind {
+    pub(super) const UNKNOWN: u8 = 2;
+    pub(super) const CONTROL: u8 = 3;
+    pub(super) const USER: u8 = 4;
+    pub(super) const UNUSED: u8 = 5;
+}
+
+/// End tokens that files name only as text.
+const ENDS: [&str; 8] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<end_of_turn>",
+    "<|eom_id|>",
+    "<|return|>",
+];
+
+/// Text to tokens and back.
+#[derive(Debug)]
+pub(crate) struct Tokenizer {
+    weights: Arc<Weights>,
+    bpe: Bpe,
+    splitter: Splitter,
+    alphabet: Alphabet,
+    kinds: Vec<u8>,
+    /// Tokens that are found in text as they stand, longest first.
+    specials: Vec<u32>,
+    /// First bytes of the specials.
+    first_bytes: [bool; 256],
+    bos: Option<u32>,
+    eos: Option<u32>,
+    add_bos: bool,
+    ends: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Reads it from the file.
+    pub(crate) fn new(weights: Arc<Weights>) -> Result<Self, Error> {
+        let file = weights.header_bytes();
+        let metadata = weights.metadata();
+        let model = weights.text("tokenizer.ggml.model")?.ok_or_else(|| missing("tokenizer.ggml.model"))?;
+        if model != "gpt2" {
+            return Err(Error::Tokenizer(model.to_owned()));
+        }
+        let splitter = Splitter::named(weights.text("tokenizer.ggml.pre")?.unwrap_or("gpt-2"))?;
+        let texts = |key: &str| -> Result<Texts, Error> {
+            let ranges = metadata.texts(file, key)?.ok_or_else(|| missing(key))?;
+            if ranges.iter().any(|range| std::str::from_utf8(&file[range.clone()]).is_err()) {
+                return Err(GgufError::NotText { what: "an entry of the vocabulary" }.into());
+            }
+            Texts::new(&ranges).ok_or_else(|| {
+                GgufError::Absurd { what: "the header's length", value: file.len() as u64 }.into()
+            })
+        };
+        let bpe = Bpe::new(file, texts(TOKENS)?, texts(MERGES)?);
+        let count = bpe.tokens.len();
+        let mut kinds: Vec<u8> = metadata
+            .numbers(file, KINDS)?
+            .unwrap_or_default()
+            .into_iter()
+            .map(|kind| u8::try_from(kind).unwrap_or(0))
+            .collect();
+        kinds.resize(count as usize, 1);
+        let token = |key: &str| -> Result<Option<u32>, Error> {
+            let id = metadata.unsigned(key)?;
+            Ok(id.and_then(|id| u32::try_from(id).ok()).filter(|id| *id < count))
+        };
+        let bos = token("tokenizer.ggml.bos_token_id")?;
+        let eos = token("tokenizer.ggml.eos_token_id")?;
+        let mut ends: Vec<u32> =
+            [eos, token("tokenizer.ggml.eot_token_id")?, token("tokenizer.ggml.eom_token_id")?]
+                .into_iter()
+                .flatten()
+                .chain(
+                    ENDS.iter().filter_map(|text| bpe.id(file, text)).filter(|id| {
+                        kinds[*id as usize] == kind::CONTROL || kinds[*id as usize] == kind::USER
+                    }),
+                )
+                .collect();
+        ends.sort_unstable();
+        ends.dedup();
+        let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(false);
+        let (specials, first_bytes) = specials(file, &bpe, &kinds);
+        let alphabet = Alphabet::new();
+        Ok(Self { splitter, alphabet, kinds, specials, first_bytes, bos, eos, add_bos, ends, bpe, weights })
+    }
+
+    /// Whether the model says with this token that it has finished.
+    pub(crate) fn is_end(&self, id: u32) -> bool {
+        self.ends.binary_search(&id).is_ok()
+    }
+
+    /// A token's text as the file writes it.
+    pub(crate) fn raw(&self, id: u32) -> &str {
+        std::str::from_utf8(self.bpe.tokens.get(self.weights.header_bytes(), id)).unwrap_or_default()
+    }
+
+    /// The text of the token that begins a document; empty if there is none.
+    pub(crate) fn bos_text(&self) -> &str {
+        self.bos.map(|id| self.raw(id)).unwrap_or_default()
+    }
+
+    /// The text of the token that ends a document; empty if there is none.
+    pub(crate) fn eos_text(&self) -> &str {
+        self.eos.map(|id| self.raw(id)).unwrap_or_default()
+    }
+
+    /// The token that begins a document.
+    pub(crate) fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The tokens of a text, in which special tokens may stand. The begin token comes first if the file wants it and
+    /// the text does not bring it.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut out = Vec::with_capacity(text.len() / 3 + 1);
+        let mut word_text = String::new();
+        let mut plain = 0;
+        let mut at = 0;
+        while at < text.len() {
+            match self.special_at(&text.as_bytes()[at..]) {
+                Some((id, length)) => {
+                    self.encode_plain(&text[plain..at], &mut word_text, &mut out)?;
+                    out.push(id);
+                    at += length;
+                    plain = at;
+                }
+                None => at += 1,
+            }
+        }
+        self.encode_plain(&text[plain..], &mut word_text, &mut out)?;
+        if let Some(bos) = self.bos.filter(|bos| self.add_bos && out.first() != Some(bos)) {
+            out.insert(0, bos);
+        }
+        Ok(out)
+    }
+
+    fn special_at(&self, rest: &[u8]) -> Option<(u32, usize)> {
+        if !self.first_bytes[usize::from(*rest.first()?)] {
+            return None;
+        }
+        let file = self.weights.header_bytes();
+        self.specials.iter().find_map(|id| {
+            let text = self.bpe.tokens.get(file, *id);
+            rest.starts_with(text).then_some((*id, text.len()))
+        })
+    }
+
+    fn encode_plain(&self, text: &str, word_text: &mut String, out: &mut Vec<u32>) -> Result<(), Error> {
+        let file = self.weights.header_bytes();
+        self.splitter.split(text, &mut |word| {
+            word_text.clear();
+            self.alphabet.write(word.as_bytes(), word_text);
+            let whole = if self.splitter.ignore_merges { self.bpe.id(file, word_text) } else { None };
+            match whole {
+                Some(id) => out.push(id),
+                None => self.bpe.encode(file, word_text, out),
+            }
+        })
+    }
+
+    /// Appends the bytes that a token stands for in an answer; control tokens stand for none.
+    pub(crate) fn decode(&self, id: u32, out: &mut Vec<u8>) {
+        match self.kinds.get(id as usize).copied() {
+            None | Some(kind::CONTROL | kind::UNKNOWN | kind::UNUSED) => {}
+            Some(kind::USER) => out.extend(self.raw(id).as_bytes()),
+            Some(_) => self.alphabet.read(self.raw(id), out),
+        }
+    }
+}
+
+fn missing(key: &str) -> Error {
+    GgufError::MissingKey(key.to_owned()).into()
+}
+
+fn specials(file: &[u8], bpe: &Bpe, kinds: &[u8]) -> (Vec<u32>, [bool; 256]) {
+    let mut first_bytes = [false; 256];
+    let mut specials: Vec<u32> = (0..bpe.tokens.len())
+        .filter(|id| matches!(kinds[*id as usize], kind::CONTROL | kind::USER | kind::UNKNOWN))
+        .filter(|id| !bpe.tokens.get(file, *id).is_empty())
+        .collect();
+    specials.sort_by_key(|id| std::cmp::Reverse(bpe.tokens.get(file, *id).len()));
+    for id in &specials {
+        first_bytes[usize::from(bpe.tokens.get(file, *id)[0])] = true;
+    }
+    (specials, first_bytes)
+}
+
+/// Whether [`Tokenizer::new`] would know this file's tokenizer; builds nothing.
+pub(crate) fn check(weights: &Weights) -> Result<(), Error> {
+    match weights.text("tokenizer.ggml.model")? {
+        Some("gpt2") => {}
+        Some(other) => return Err(Error::Tokenizer(other.to_owned())),
+        None => return Err(missing("tokenizer.ggml.model")),
+    }
+    pre::check(weights.text("tokenizer.ggml.pre")?.unwrap_or("gpt-2"))
+}
+
+/// Private memory that the tokenizer of this file takes.
+pub(crate) fn bytes(weights: &Weights) -> u64 {
+    let entries = |key| weights.metadata().length(key).unwrap_or(0);
+    // A span of 8 bytes and 8 to 16 bytes of slots for each entry, the patterns beside.
+    (entries(TOKENS) + entries(MERGES)) * 20 + (2 << 20)
+}

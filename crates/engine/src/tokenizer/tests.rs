@@ -1,0 +1,140 @@
+//! Against golden ids (llama.cpp) and against Hugging Face's `tokenizers` on random texts.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, OnceLock};
+
+use proptest::prelude::*;
+use serde::Deserialize;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer as HuggingFace};
+
+use super::*;
+
+#[derive(Deserialize)]
+struct Golden<T> {
+    cases: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Ids {
+    text: String,
+    ids: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Rendered {
+    turns: Vec<(String, String)>,
+    text: String,
+}
+
+fn smollm2() -> Tokenizer {
+    let folder = std::env::var("INNKEEPER_TEST_MODELS").expect(
+        "INNKEEPER_TEST_MODELS is not set: `cargo xtask test` fetches the default models and sets it",
+    );
+    let file = File::open(format!("{folder}/smollm2.gguf")).unwrap();
+    Tokenizer::new(Arc::new(Weights::open(&[file]).unwrap())).unwrap()
+}
+
+fn text_of(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let mut bytes = Vec::new();
+    ids.iter().for_each(|id| tokenizer.decode(*id, &mut bytes));
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn tricky_texts_become_the_oracles_tokens() {
+    let tokenizer = smollm2();
+    let golden: Golden<Ids> =
+        serde_json::from_str(include_str!("../../tests/golden/tokenizer.json")).unwrap();
+    assert!(golden.cases.len() > 40);
+    for case in golden.cases {
+        assert_eq!(tokenizer.encode(&case.text).unwrap(), case.ids, "{:?}", case.text);
+    }
+}
+
+#[test]
+fn conversations_are_rendered_as_jinja_renders_them() {
+    let tokenizer = smollm2();
+    let source = tokenizer.weights.text("tokenizer.chat_template").unwrap().unwrap();
+    let template =
+        crate::template::Template::new(source, tokenizer.bos_text(), tokenizer.eos_text()).unwrap();
+    let golden: Golden<Rendered> =
+        serde_json::from_str(include_str!("../../tests/golden/template.json")).unwrap();
+    for case in golden.cases {
+        let turns: Vec<link::Turn> = case
+            .turns
+            .into_iter()
+            .map(|(role, content)| {
+                let role = match role.as_str() {
+                    "system" => link::Role::System,
+                    "user" => link::Role::User,
+                    _ => link::Role::Assistant,
+                };
+                link::Turn { role, content }
+            })
+            .collect();
+        assert_eq!(template.render(&turns).unwrap(), case.text);
+    }
+}
+
+#[test]
+fn the_files_end_tokens_are_known() {
+    let tokenizer = smollm2();
+    let id = |text: &str| tokenizer.encode(text).unwrap()[0];
+    assert!(tokenizer.is_end(id("<|im_end|>")));
+    assert!(tokenizer.is_end(id("<|endoftext|>")));
+    assert!(!tokenizer.is_end(id("<|im_start|>")));
+    assert_eq!(text_of(&tokenizer, &[id("<|im_end|>")]), "");
+}
+
+/// The same vocabulary in Hugging Face's implementation.
+fn hugging_face(tokenizer: &Tokenizer) -> HuggingFace {
+    let file = tokenizer.weights.header_bytes();
+    let text = |range: std::ops::Range<usize>| std::str::from_utf8(&file[range]).unwrap().to_owned();
+    let list = |key| tokenizer.weights.metadata().texts(file, key).unwrap().unwrap();
+    let vocab: HashMap<String, u32> =
+        list(TOKENS).into_iter().enumerate().map(|(id, range)| (text(range), id as u32)).collect();
+    let merges = list(MERGES)
+        .into_iter()
+        .map(|range| text(range).split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap())
+        .collect();
+    let vocab: tokenizers::models::bpe::Vocab = vocab.into_iter().collect();
+    let mut other = HuggingFace::new(BPE::builder().vocab_and_merges(vocab, merges).build().unwrap());
+    let digits =
+        Split::new(SplitPattern::Regex(r"\p{N}".to_owned()), SplitDelimiterBehavior::Isolated, false)
+            .unwrap();
+    let steps: Vec<PreTokenizerWrapper> = vec![digits.into(), ByteLevel::new(false, true, true).into()];
+    other.with_pre_tokenizer(Some(Sequence::new(steps)));
+    let specials = tokenizer.specials.iter().map(|id| AddedToken::from(tokenizer.raw(*id).to_owned(), true));
+    other.add_special_tokens(specials).unwrap();
+    other
+}
+
+fn pair() -> &'static (Tokenizer, HuggingFace) {
+    static PAIR: OnceLock<(Tokenizer, HuggingFace)> = OnceLock::new();
+    PAIR.get_or_init(|| {
+        let ours = smollm2();
+        let other = hugging_face(&ours);
+        (ours, other)
+    })
+}
+
+proptest! {
+    #[test]
+    fn random_texts_become_hugging_faces_tokens_and_come_back(
+        text in "\\PC{0,60}|[ a-zA-Z0-9\n\t'.,]{0,120}|([a-z]{1,8} ){0,20}|(<\\|im_(end|start)\\|>|x| ){0,8}"
+    ) {
+        let (ours, other) = pair();
+        let ids = ours.encode(&text).unwrap();
+        let expected = other.encode_fast(text.as_str(), false).unwrap();
+        prop_assert_eq!(&ids, expected.get_ids());
+        if !text.contains("<|") {
+            prop_assert_eq!(text_of(ours, &ids), text);
+        }
+    }
+}

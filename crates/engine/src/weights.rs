@@ -1,0 +1,95 @@
+//! A GGUF model's files in the address space: the header is read once, tensors and texts are slices of the map. The
+//! only place of this room with `unsafe`.
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use memmap2::{Advice, Mmap};
+
+use crate::error::Error;
+use crate::gguf::{GgufError, Header, Metadata, TensorEntry};
+
+/// A sound file is never split into more.
+const MOST_PARTS: u64 = 1024;
+
+/// All parts of one model.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    parts: Vec<Mmap>,
+    metadata: Metadata,
+    tensors: HashMap<String, (usize, TensorEntry)>,
+}
+
+/// A tensor with its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TensorView<'a> {
+    pub(crate) entry: &'a TensorEntry,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// Maps a file for reading.
+#[expect(unsafe_code, reason = "a memory map; the design allows it here alone")]
+pub(crate) fn map(file: &File) -> Result<Mmap, Error> {
+    // SAFETY: the map is private and read-only. Files of the store are immutable (written under another name, then
+    // renamed), and if one is cut all the same, the SIGBUS ends this worker process and nothing else.
+    unsafe { Mmap::map(file) }.map_err(Error::Map)
+}
+
+impl Weights {
+    /// Maps the parts, in their order, and reads their headers.
+    pub(crate) fn open(files: &[File]) -> Result<Self, Error> {
+        let parts = files.iter().map(map).collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = parts.first() else { return Err(Error::NoFile("a GGUF file")) };
+        let metadata = Header::read(first).map(|header| header.metadata)?;
+        let wanted = metadata.unsigned("split.count")?.filter(|n| *n > 0).unwrap_or(1);
+        if wanted > MOST_PARTS || wanted != parts.len() as u64 {
+            return Err(GgufError::Parts { wanted, found: parts.len() as u64 }.into());
+        }
+        let mut tensors = HashMap::new();
+        for (number, part) in parts.iter().enumerate() {
+            for entry in Header::read(part)?.tensors {
+                let name = entry.name.clone();
+                if tensors.insert(name.clone(), (number, entry)).is_some() {
+                    return Err(GgufError::Twice { what: "the tensor", name }.into());
+                }
+            }
+        }
+        Ok(Self { parts, metadata, tensors })
+    }
+
+    /// Asks the system to read ahead; a hint that may do nothing.
+    pub(crate) fn will_need(&self) {
+        for part in &self.parts {
+            let _ = part.advise(Advice::WillNeed);
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The bytes that the metadata points into.
+    pub(crate) fn header_bytes(&self) -> &[u8] {
+        &self.parts[0]
+    }
+
+    /// A text of the metadata; `None` if the key is absent.
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&str>, GgufError> {
+        self.metadata.text(self.header_bytes(), key)
+    }
+
+    /// All tensors, in no order.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = TensorView<'_>> {
+        self.tensors.values().map(|(part, entry)| self.view(*part, entry))
+    }
+
+    /// A tensor, if it is there.
+    pub(crate) fn find(&self, name: &str) -> Option<TensorView<'_>> {
+        self.tensors.get(name).map(|(part, entry)| self.view(*part, entry))
+    }
+
+    fn view<'a>(&'a self, part: usize, entry: &'a TensorEntry) -> TensorView<'a> {
+        // The header's check placed every tensor inside its part.
+        TensorView { entry, bytes: &self.parts[part][entry.bytes.clone()] }
+    }
+}

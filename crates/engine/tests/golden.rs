@@ -1,0 +1,114 @@
+//! The engine against independent implementations, on the real files (tests/golden/README.md).
+
+mod support;
+
+use link::{Embed, Finish, Generate, Prompt, Role, Turn};
+use serde::Deserialize;
+use support::{greedy, load, minilm, request, run, smollm2};
+use worker::port::{Engine, Loader};
+
+/// Where the oracle's two best logits are closer than this, either token is right. Both sides round activations to
+/// eight bits, in blocks of their own, which moves a logit by up to about 0.15.
+const EPSILON: f32 = 0.2;
+
+#[derive(Deserialize)]
+struct File<T> {
+    cases: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    text: String,
+    prompt_ids: Vec<u32>,
+    /// Bytes of each token of the answer, as hexadecimal digits; the end token has none.
+    pieces: Vec<String>,
+    gaps: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Embedding {
+    text: String,
+    tokens: u32,
+    vector: Vec<f32>,
+}
+
+fn golden<T: for<'a> Deserialize<'a>>(json: &str) -> Vec<T> {
+    serde_json::from_str::<File<T>>(json).unwrap().cases
+}
+
+fn bytes(pieces: &[String]) -> Vec<u8> {
+    let digits = pieces.concat();
+    (0..digits.len() / 2).map(|n| u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn greedy_answers_are_the_oracles_up_to_its_first_close_call() {
+    let (mut model, _) = load(smollm2(), Some(1024), 2);
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for (number, case) in golden::<Greedy>(include_str!("golden/greedy.json")).iter().enumerate() {
+        let sure = case.gaps.iter().take_while(|gap| **gap >= EPSILON).count();
+        let ends = case.pieces.len() < case.gaps.len() && sure == case.gaps.len();
+        let id = number as u64;
+        let session = format!("s{number}");
+        let admitted = model.admit(request(id, &session, &case.text, greedy(sure as u32))).unwrap();
+        assert_eq!(admitted.prompt_tokens as usize, case.prompt_ids.len(), "{:?}", case.text);
+        let outcome = run(&mut model, &[id]).remove(0);
+        model.end_session(&session);
+        compared += sure;
+        let expected = bytes(&case.pieces[..sure.min(case.pieces.len())]);
+        let same_text = outcome.text == String::from_utf8_lossy(&expected);
+        let same_end = outcome.finish == Some(if ends { Finish::Stop } else { Finish::Length });
+        if !(same_text && same_end && outcome.usage.completion_tokens as usize == sure - usize::from(ends)) {
+            wrong.push(format!(
+                "{:?}: expected {:?}, got {outcome:?}",
+                case.text,
+                String::from_utf8_lossy(&expected)
+            ));
+        }
+    }
+    assert!(compared >= 500, "only {compared} tokens were compared");
+    assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_conversation_is_rendered_by_the_files_template_and_ends_by_itself() {
+    let (mut model, ready) = load(smollm2(), Some(1024), 2);
+    assert!(ready.facts.has_template);
+    let turn = Turn { role: Role::User, content: "What is the capital of France?".to_owned() };
+    let sampling = greedy(64);
+    let order =
+        Generate { id: 1, session: "s".to_owned(), prompt: Prompt::Chat(vec![turn]), sampling, credits: 64 };
+    model.admit(order).unwrap();
+    let outcome = run(&mut model, &[1]).remove(0);
+    assert_eq!(outcome.finish, Some(Finish::Stop), "{outcome:?}");
+    assert!(outcome.text.contains("Paris"), "{outcome:?}");
+    assert!(!outcome.text.contains("<|im_end|>"), "{outcome:?}");
+}
+
+#[test]
+fn embeddings_are_those_of_plain_arithmetic_whatever_the_batch() {
+    let (mut model, ready) = load(minilm(), None, 2);
+    assert!(ready.facts.embedding && ready.facts.width == 384);
+    let cases: Vec<Embedding> = golden(include_str!("golden/embeddings.json"));
+    let texts: Vec<String> = cases.iter().map(|case| case.text.clone()).collect();
+    let together = model.embed(&Embed { id: 1, texts }).unwrap();
+    assert_eq!(together.prompt_tokens, cases.iter().map(|case| case.tokens).sum::<u32>());
+    for (case, vector) in cases.iter().zip(&together.vectors) {
+        let alone = model.embed(&Embed { id: 2, texts: vec![case.text.clone()] }).unwrap();
+        for made in [vector, &alone.vectors[0]] {
+            let cosine: f32 = case.vector.iter().zip(made).map(|(a, b)| a * b).sum();
+            assert!((cosine - 1.0).abs() < 1e-3, "{:?}: cosine {cosine}", case.text);
+        }
+    }
+}
+
+#[test]
+fn facts_come_from_the_header_alone() {
+    let facts = engine::ModelLoader.inspect(smollm2()).unwrap();
+    assert_eq!((facts.family.as_str(), facts.quantization.as_str()), ("llama", "Q4_1"));
+    assert_eq!((facts.layers, facts.width, facts.vocabulary, facts.context), (30, 576, 49_152, 8192));
+    assert_eq!(facts.parameters, 134_515_008);
+    let facts = engine::ModelLoader.inspect(minilm()).unwrap();
+    assert!(facts.embedding);
+    assert_eq!(facts.quantization, "F32");
+}
