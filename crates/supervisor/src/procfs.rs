@@ -1,0 +1,174 @@
+//! What `/proc` says about processes, as far as the supervisor needs it: who is whose, since when, and what shared
+//! memory they map. Measuring is telemetry's (the `Probe` port).
+
+use std::{collections::HashMap, fs, path::Path};
+
+/// From `/proc/PID/stat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// Its short name.
+    pub(crate) name: String,
+    /// Its parent.
+    pub(crate) parent: u32,
+    /// Of its process group.
+    pub(crate) group: u32,
+    /// Clock ticks since boot; with the pid it names a process for good.
+    pub(crate) start_time: u64,
+}
+
+/// `None`: there is no such process.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name stands in brackets and may hold anything, brackets and spaces included; what follows the last one is plain.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (open, close) = (text.find('(')?, text.rfind(')')?);
+    let mut after = text.get(close + 1..)?.split_ascii_whitespace();
+    // Fields 3 (state), 4 (parent) and 5 (group), then 22: proc(5).
+    let parent = after.nth(1)?.parse().ok()?;
+    let group = after.next()?.parse().ok()?;
+    let start_time = after.nth(16)?.parse().ok()?;
+    Some(Stat { name: text.get(open + 1..close)?.to_owned(), parent, group, start_time })
+}
+
+/// Whether a process was given this word in its arguments.
+pub(crate) fn has_argument(pid: u32, word: &str) -> bool {
+    let Ok(arguments) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    arguments.split(|&byte| byte == 0).any(|argument| argument == word.as_bytes())
+}
+
+/// Whether a process was started with this variable; descendants inherit it.
+pub(crate) fn has_variable(pid: u32, assignment: &str) -> bool {
+    let Ok(variables) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    variables.split(|&byte| byte == 0).any(|variable| variable == assignment.as_bytes())
+}
+
+/// Every process that can be seen.
+pub(crate) fn pids() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// How many processes the system has killed for want of memory since it started.
+pub(crate) fn oom_kills() -> Option<u64> {
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+}
+
+/// Private bytes as `/proc/PID/status` has them; cheap, and close enough for a left-over.
+pub(crate) fn private_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
+    };
+    Some(["RssAnon:", "RssShmem:", "VmSwap:"].into_iter().map(kib).sum::<u64>() * 1024)
+}
+
+/// A piece of shared memory: device and inode name it for as long as anybody holds it.
+pub(crate) type PieceKey = (String, u64);
+
+/// What one process has of a piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// As the kernel shows it: `/memfd:name (deleted)`, `/dev/shm/name`.
+    pub(crate) name: String,
+    /// Resident in that process; 0 where only maps were read.
+    pub(crate) bytes: u64,
+}
+
+/// The shared memory that a process maps, with what is resident of it. Reads the costly `smaps` only where the cheap
+/// `maps` shows any.
+pub(crate) fn shared_pieces(pid: u32) -> HashMap<PieceKey, Piece> {
+    if mapped_pieces(pid).is_empty() {
+        return HashMap::new();
+    }
+    fs::read_to_string(format!("/proc/{pid}/smaps")).map(|text| parse_maps(&text)).unwrap_or_default()
+}
+
+/// The same from `maps` alone, without sizes.
+pub(crate) fn mapped_pieces(pid: u32) -> HashMap<PieceKey, Piece> {
+    fs::read_to_string(format!("/proc/{pid}/maps")).map(|text| parse_maps(&text)).unwrap_or_default()
+}
+
+/// Whether a named piece still lies in the file system, held by nobody but its name.
+pub(crate) fn lies_about(name: &str, inode: u64) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    name.starts_with("/dev/shm/") && fs::metadata(Path::new(name)).is_ok_and(|file| file.ino() == inode)
+}
+
+fn parse_maps(text: &str) -> HashMap<PieceKey, Piece> {
+    let mut pieces: HashMap<PieceKey, Piece> = HashMap::new();
+    let mut current = None;
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("Rss:") {
+            let kib: u64 = rest.trim_end_matches("kB").trim().parse().unwrap_or(0);
+            if let Some(piece) = current.as_ref().and_then(|key| pieces.get_mut(key)) {
+                piece.bytes += kib * 1024;
+            }
+        } else if line.split(' ').next().is_some_and(|word| word.contains('-')) {
+            current = parse_map_line(line).map(|(key, name)| {
+                pieces.entry(key.clone()).or_insert(Piece { name, bytes: 0 });
+                key
+            });
+        }
+    }
+    pieces
+}
+
+/// `address perms offset dev inode path`, where the path is shared memory.
+fn parse_map_line(line: &str) -> Option<(PieceKey, String)> {
+    let mut fields = line.splitn(6, ' ');
+    let device = fields.nth(3)?.to_owned();
+    let inode = fields.next()?.parse().ok()?;
+    let name = fields.next()?.trim_start();
+    let shared = ["/memfd:", "/dev/shm/", "/SYSV", "/dev/zero (deleted)"];
+    shared.iter().any(|start| name.starts_with(start)).then(|| ((device, inode), name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+        let text = "42 (a) b (c) S 7 40 40 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 123456 10 11";
+        assert_eq!(
+            parse_stat(text),
+            Some(Stat { name: "a) b (c".into(), parent: 7, group: 40, start_time: 123_456 })
+        );
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_start_and_its_arguments() {
+        let me = std::process::id();
+        assert!(pids().contains(&me));
+        assert!(stat(me).unwrap().start_time > 0);
+        assert!(has_argument(me, &std::env::args().next().unwrap()));
+        assert!(!has_argument(me, "no such argument"));
+        assert!(private_bytes(me).unwrap() > 0);
+    }
+
+    #[test]
+    fn shared_memory_is_told_from_files_and_private_memory() {
+        let smaps = "\
+7f00-7f01 rw-s 00000000 00:01 4711                       /memfd:ballast (deleted)
+Size:               4096 kB
+Rss:                1024 kB
+7f02-7f03 rw-s 00000000 00:01 4711                       /memfd:ballast (deleted)
+Rss:                   8 kB
+VmFlags: rd wr sh
+7f04-7f05 r-xp 00000000 fe:00 99                         /usr/lib/libc.so.6
+Rss:                 500 kB
+7f06-7f07 rw-p 00000000 00:00 0
+Rss:                 300 kB
+7f08-7f09 rw-s 00000000 00:19 3                          /dev/shm/ring
+Rss:                   4 kB
+";
+        let pieces = parse_maps(smaps);
+        assert_eq!(pieces.len(), 2);
+        assert_eq!(pieces[&("00:01".to_owned(), 4711)].bytes, 1032 * 1024);
+        assert_eq!(pieces[&("00:19".to_owned(), 3)].name, "/dev/shm/ring");
+    }
+}

@@ -1,0 +1,262 @@
+//! The run folder: the lock that keeps a second server out, and a record of every worker from before it is spawned
+//! until it is reaped, by which the next start finds what was left over.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{FlockOperation, flock},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::procfs;
+
+/// How long a left-over may take to go after SIGKILL.
+const RECLAIM_WAIT: Duration = Duration::from_secs(8);
+
+/// Why the run folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another server holds it.
+    #[error(
+        "another Innkeeper{} already uses {}. Stop it first, or give this one another --data-dir.",
+        holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
+        path.display()
+    )]
+    Held {
+        /// Its process, if it wrote it down.
+        holder: Option<u32>,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It cannot be made, opened or locked.
+    #[error("the run folder {} cannot be used: {source}", path.display())]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A worker as it stands on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Intent {
+    pub(crate) model: String,
+    pub(crate) nonce: String,
+    pub(crate) epoch: u64,
+    /// `None`: not spawned yet, or the server died in between.
+    pub(crate) pid: Option<u32>,
+    /// Clock ticks since boot, as `/proc/PID/stat` has it.
+    pub(crate) start_time: Option<u64>,
+}
+
+/// A worker that an earlier server left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Of which model; empty: it was only looking into a file.
+    pub model: String,
+    /// Its process.
+    pub pid: u32,
+    /// Private bytes that it held.
+    pub bytes: u64,
+    /// Whether it is gone now. If not, the next start tries again.
+    pub gone: bool,
+}
+
+/// The locked run folder. The lock goes with the process, however it ends.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Takes the folder for this server; makes it when it is not there.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] names the process that has it.
+    pub fn lock(path: &Path) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path.join("intents")).map_err(failed)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                drop(lock.read_to_string(&mut holder));
+                return Err(LockError::Held { holder: holder.trim().parse().ok(), path: path.to_owned() });
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        lock.set_len(0).map_err(failed)?;
+        writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Writes a worker down, whole or not at all.
+    pub(crate) fn record(&self, intent: &Intent) -> io::Result<()> {
+        let path = self.intent_path(&intent.nonce);
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_vec(intent)?)?;
+        fs::rename(new, path)
+    }
+
+    /// Strikes a worker out.
+    pub(crate) fn erase(&self, nonce: &str) {
+        // One that stays by accident names a process that is gone, and the next start strikes it out.
+        drop(fs::remove_file(self.intent_path(nonce)));
+    }
+
+    fn intent_path(&self, nonce: &str) -> PathBuf {
+        self.path.join("intents").join(format!("{nonce}.json"))
+    }
+
+    fn intents(&self) -> Vec<(PathBuf, Option<Intent>)> {
+        let Ok(entries) = fs::read_dir(self.path.join("intents")) else { return Vec::new() };
+        let read = |path: PathBuf| {
+            let intent = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            (path, intent)
+        };
+        entries.flatten().map(|entry| read(entry.path())).collect()
+    }
+}
+
+/// Ends what an earlier server left behind and says what that was. Call it once at the start, before any spawn; it
+/// blocks for as long as the left-overs take to go, at most 8 s each.
+pub fn reclaim(run: &RunDir) -> Vec<Reclaimed> {
+    let mut found = Vec::new();
+    for (path, intent) in run.intents() {
+        let left_over = intent.and_then(|intent| Some((left_over(&intent)?, intent.model)));
+        let gone = left_over.is_none_or(|(reclaimed, model)| {
+            let gone = reclaimed.gone;
+            found.push(Reclaimed { model, ..reclaimed });
+            gone
+        });
+        if gone {
+            drop(fs::remove_file(path));
+        }
+    }
+    found
+}
+
+fn left_over(intent: &Intent) -> Option<Reclaimed> {
+    let is_it = |pid: u32| {
+        let same_start = intent
+            .start_time
+            .is_none_or(|start| procfs::stat(pid).is_some_and(|stat| stat.start_time == start));
+        same_start && procfs::has_argument(pid, &intent.nonce)
+    };
+    let pid = match intent.pid {
+        Some(pid) => Some(pid).filter(|&pid| is_it(pid)),
+        None => procfs::pids().into_iter().find(|&pid| is_it(pid)),
+    }?;
+    let bytes = procfs::private_bytes(pid).unwrap_or(0);
+    let gone = kill_and_wait(pid, is_it);
+    Some(Reclaimed { model: String::new(), pid, bytes, gone })
+}
+
+/// Looks once more through the descriptor, which cannot come to mean another process, before it kills.
+fn kill_and_wait(pid: u32, is_it: impl Fn(u32) -> bool) -> bool {
+    let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return true };
+    let Ok(process) = pidfd_open(raw, PidfdFlags::empty()) else { return true };
+    if !is_it(pid) {
+        return true;
+    }
+    let _ = pidfd_send_signal(&process, Signal::KILL);
+    wait_for_end(&process, RECLAIM_WAIT)
+}
+
+/// Whether a process ended within this time.
+pub(crate) fn wait_for_end(process: &rustix::fd::OwnedFd, most: Duration) -> bool {
+    let most = Timespec { tv_sec: most.as_secs().cast_signed(), tv_nsec: most.subsec_nanos().into() };
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, Some(&most)) {
+            Ok(ready) => return ready > 0,
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_second_lock_says_who_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunDir::lock(folder.path()).unwrap();
+        let second = RunDir::lock(folder.path()).unwrap_err();
+        let me = std::process::id();
+        assert!(matches!(second, LockError::Held { holder: Some(pid), .. } if pid == me));
+        assert!(second.to_string().contains(&format!("process {me}")), "{second}");
+        drop(first);
+        RunDir::lock(folder.path()).unwrap();
+    }
+
+    fn sleeper(nonce: &str) -> std::process::Child {
+        // The nonce stands in the arguments, as it does for a worker; `sleep` adds its arguments up.
+        Command::new("sh").args(["-c", "sleep 1000", nonce]).spawn().unwrap()
+    }
+
+    fn intent(nonce: &str, pid: Option<u32>, start_time: Option<u64>) -> Intent {
+        Intent { model: "smollm2".into(), nonce: nonce.into(), epoch: 3, pid, start_time }
+    }
+
+    #[test]
+    fn a_left_over_on_record_is_ended_and_told_and_struck_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::lock(folder.path()).unwrap();
+        let mut known = sleeper("nonce-known");
+        let mut unknown = sleeper("nonce-unknown");
+        let start = procfs::stat(known.id()).unwrap().start_time;
+        run.record(&intent("nonce-known", Some(known.id()), Some(start))).unwrap();
+        run.record(&intent("nonce-unknown", None, None)).unwrap();
+        let mut told: Vec<u32> = reclaim(&run)
+            .into_iter()
+            .map(|one| {
+                assert!(one.gone && one.model == "smollm2", "{one:?}");
+                one.pid
+            })
+            .collect();
+        told.sort_unstable();
+        let mut expected = [known.id(), unknown.id()];
+        expected.sort_unstable();
+        assert_eq!(told, expected);
+        assert!(!known.wait().unwrap().success() && !unknown.wait().unwrap().success());
+        assert!(reclaim(&run).is_empty(), "it is struck out");
+    }
+
+    #[test]
+    fn a_stranger_who_got_the_same_pid_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::lock(folder.path()).unwrap();
+        let mut stranger = sleeper("somebody-else");
+        let start = procfs::stat(stranger.id()).unwrap().start_time;
+        run.record(&intent("nonce-a", Some(stranger.id()), Some(start))).unwrap();
+        run.record(&intent("somebody-else", Some(stranger.id()), Some(start + 1))).unwrap();
+        assert_eq!(reclaim(&run), []);
+        assert!(stranger.try_wait().unwrap().is_none(), "it lives");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+}

@@ -1,0 +1,221 @@
+//! Starts worker processes, all from one thread that never ends: PR_SET_PDEATHSIG kills a child when the THREAD that
+//! forked it ends, and a runtime's threads come and go.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    process::{
+        Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, getppid, pidfd_open, pidfd_send_signal,
+        set_parent_process_death_signal, setrlimit,
+    },
+    thread::set_no_new_privs,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    process::reap,
+    procfs,
+    run_dir::{Intent, RunDir},
+};
+
+/// Where a worker finds its channel.
+const CHANNEL: RawFd = 3;
+
+/// Orders that may wait for the spawner.
+const ORDERS: usize = 64;
+
+/// Variables that a worker gets from the server's own environment; all others are taken away.
+const INHERITED: [&str; 3] = ["RUST_BACKTRACE", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"];
+
+/// The program that workers run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerProgram {
+    /// The file. `/proc/self/exe` survives an upgrade of the file on disk.
+    pub path: PathBuf,
+    /// What comes before the worker's own arguments: `worker`.
+    pub args: Vec<String>,
+}
+
+impl WorkerProgram {
+    /// This very program, called as `innkeeper worker ...`.
+    pub fn this() -> Self {
+        Self { path: "/proc/self/exe".into(), args: vec!["worker".into()] }
+    }
+}
+
+/// A worker that runs.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) channel: UnixStream,
+    pub(crate) stderr: OwnedFd,
+}
+
+struct Order {
+    intent: Intent,
+    reply: oneshot::Sender<io::Result<Spawned>>,
+}
+
+/// The thread's door. The thread ends when the last one is gone, and takes its children along.
+#[derive(Clone, Debug)]
+pub(crate) struct Spawner {
+    orders: mpsc::SyncSender<Order>,
+}
+
+impl Spawner {
+    pub(crate) fn start(program: WorkerProgram, threads: u32, run: Arc<RunDir>) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::sync_channel::<Order>(ORDERS);
+        // Takes the number of the channel if nobody has it, so that what the standard library opens for a spawn never
+        // gets it and is not replaced in the child.
+        let lowest = fs::File::open("/dev/null")?;
+        thread::Builder::new().name("spawner".into()).spawn(move || {
+            let _lowest = lowest;
+            for Order { intent, reply } in inbox {
+                let spawned = spawn(&program, threads, &run, intent);
+                if let Err(Ok(unwanted)) = reply.send(spawned) {
+                    let _ = pidfd_send_signal(&unwanted.pidfd, Signal::KILL);
+                    reap(&unwanted.pidfd);
+                }
+            }
+        })?;
+        Ok(Self { orders })
+    }
+
+    /// Spawns a worker. Its record is on disk before, and stays until [`RunDir::erase`].
+    pub(crate) async fn spawn(&self, intent: Intent) -> io::Result<Spawned> {
+        let (reply, replied) = oneshot::channel();
+        let busy =
+            |_| io::Error::new(io::ErrorKind::WouldBlock, "too many workers are being started at once");
+        self.orders.try_send(Order { intent, reply }).map_err(busy)?;
+        replied.await.map_err(|_| io::Error::other("the thread that starts workers is gone"))?
+    }
+}
+
+/// The variable that marks a worker and whatever it starts.
+pub(crate) fn mark(nonce: &str) -> (&'static str, String) {
+    ("INNKEEPER_WORKER", nonce.to_owned())
+}
+
+fn spawn(program: &WorkerProgram, threads: u32, run: &RunDir, mut intent: Intent) -> io::Result<Spawned> {
+    run.record(&intent)?;
+    let spawned = start_process(program, threads, &intent).inspect_err(|_| run.erase(&intent.nonce))?;
+    intent.pid = Some(spawned.pid);
+    intent.start_time = procfs::stat(spawned.pid).map(|stat| stat.start_time);
+    // A record without a pid still finds the process, by its nonce.
+    drop(run.record(&intent));
+    Ok(spawned)
+}
+
+fn start_process(program: &WorkerProgram, threads: u32, intent: &Intent) -> io::Result<Spawned> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let (mark, nonce) = mark(&intent.nonce);
+    let mut command = Command::new(&program.path);
+    command
+        .arg0("innkeeper")
+        .args(&program.args)
+        .args(["--model", &intent.model, "--nonce", &intent.nonce])
+        .env_clear()
+        .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env("RAYON_NUM_THREADS", threads.to_string())
+        .env(mark, nonce)
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    confine_at_exec(&mut command, theirs.as_raw_fd());
+    let mut child = command.spawn()?;
+    drop(theirs);
+    let pid = child.id();
+    let stderr = child.stderr.take().map(OwnedFd::from);
+    let pidfd = Pid::from_raw(pid.cast_signed()).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    match (pidfd, stderr) {
+        (Some(Ok(pidfd)), Some(stderr)) => Ok(Spawned { pid, pidfd, channel: ours, stderr }),
+        (pidfd, _) => {
+            // Nobody can have reaped it yet, so the pid is still its own.
+            drop(child.kill());
+            drop(child.wait());
+            Err(pidfd
+                .and_then(Result::err)
+                .map_or_else(|| io::Error::other("a worker without stderr"), Into::into))
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "what a worker must not inherit can only be dropped between fork and exec")]
+fn confine_at_exec(command: &mut Command, channel: RawFd) {
+    let server = getpid();
+    // SAFETY: the closure runs in the forked child, where only async-signal-safe calls are allowed. It makes system
+    // calls alone, through rustix (no libc state) and libc's bare wrappers; it allocates nothing, takes no lock, and
+    // touches nothing but the two integers that it captured.
+    unsafe { command.pre_exec(move || in_child(server, channel)) };
+}
+
+/// Between fork and exec. System calls alone; an error makes the spawn fail with it.
+fn in_child(server: Pid, channel: RawFd) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Had the server died before that call, nobody would ever kill us.
+    if getppid() != Some(server) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_no_new_privs(true)?;
+    prefer_in_oom();
+    signals_to_default()?;
+    keep_only(channel)
+}
+
+/// When memory runs out, the kernel takes a worker rather than the server. Where `/proc` is read-only it stays undone.
+fn prefer_in_oom() {
+    if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty()) {
+        let _ = rustix::io::write(&file, b"500");
+    }
+}
+
+/// SIGTERM ends a worker at once, without destructors, as it does by default; an ignored or blocked one would not.
+#[expect(unsafe_code, reason = "signal dispositions survive exec and can be reset nowhere else")]
+fn signals_to_default() -> io::Result<()> {
+    // SAFETY: `signal` and `sigprocmask` are async-signal-safe; the set is a local value that `sigemptyset` has
+    // initialised before it is read.
+    let done = unsafe {
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::signal(libc::SIGTERM, libc::SIG_DFL) != libc::SIG_ERR
+            && libc::sigemptyset(&raw mut none) == 0
+            && libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Everything but stdin, stdout, stderr and the channel closes at exec; the channel becomes number 3.
+#[expect(unsafe_code, reason = "descriptors by number, between fork and exec")]
+fn keep_only(channel: RawFd) -> io::Result<()> {
+    // SAFETY: bare system calls on numbers. `close_range` only sets a flag, so that the standard library's own pipe to
+    // the parent works until exec. The channel's number is open: its owner in the parent outlives the fork. Number 3,
+    // if open, belongs to a copy of the parent's table that exec would close anyway.
+    let done = unsafe {
+        libc::syscall(libc::SYS_close_range, CHANNEL + 1, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0
+            && if channel == CHANNEL {
+                libc::fcntl(CHANNEL, libc::F_SETFD, 0) == 0
+            } else {
+                libc::dup2(channel, CHANNEL) == CHANNEL
+            }
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A word that nobody else uses: names one spawn for good.
+pub(crate) fn new_nonce() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
+}

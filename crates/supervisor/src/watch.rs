@@ -1,0 +1,126 @@
+//! Is the worker alive, and does its work go on? Two questions, counted in ticks of one second rather than read off a
+//! clock, so that a server that was itself stopped or suspended accuses nobody. Pure.
+
+/// Pings that may stay unanswered.
+const SILENT_TICKS: u32 = 5;
+/// Ticks without a step while it loads.
+const LOAD_TICKS: u32 = 60;
+/// Ticks without a step while it has a request to work on.
+const RUN_TICKS: u32 = 30;
+
+/// What the worker has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Nothing, or it waits for a reader.
+    None,
+    /// It loads or inspects.
+    Load,
+    /// It answers.
+    Requests,
+}
+
+/// Why it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Hang {
+    #[error("it gave no sign of life for {SILENT_TICKS} seconds")]
+    Silent,
+    #[error("its load did not move for {LOAD_TICKS} seconds")]
+    LoadStands,
+    #[error("it had work and did none for {RUN_TICKS} seconds")]
+    WorkStands,
+}
+
+/// Of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    sent: u64,
+    unanswered: u32,
+    step: u64,
+    still: u32,
+}
+
+impl Watch {
+    /// A second has passed. Returns the number of the ping to send.
+    pub(crate) fn tick(&mut self, work: Work) -> Result<u64, Hang> {
+        if self.unanswered >= SILENT_TICKS {
+            return Err(Hang::Silent);
+        }
+        self.still = if work == Work::None { 0 } else { self.still + 1 };
+        match work {
+            Work::Load if self.still > LOAD_TICKS => return Err(Hang::LoadStands),
+            Work::Requests if self.still > RUN_TICKS => return Err(Hang::WorkStands),
+            _ => {}
+        }
+        self.sent += 1;
+        self.unanswered += 1;
+        Ok(self.sent)
+    }
+
+    /// The worker answered. An answer to an older ping is a sign of life too.
+    pub(crate) fn pong(&mut self, step: u64) {
+        self.unanswered = 0;
+        if step != self.step {
+            self.step = step;
+            self.still = 0;
+        }
+    }
+
+    /// The worker said something that only work brings.
+    pub(crate) fn moved(&mut self) {
+        self.still = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks_until_given_up(work: Work, mut answer: impl FnMut(&mut Watch, u32)) -> Option<(u32, Hang)> {
+        let mut watch = Watch::default();
+        (1..1000).find_map(|n| match watch.tick(work) {
+            Ok(_) => {
+                answer(&mut watch, n);
+                None
+            }
+            Err(hang) => Some((n, hang)),
+        })
+    }
+
+    #[test]
+    fn five_missed_pings_are_death_even_without_work() {
+        assert_eq!(ticks_until_given_up(Work::None, |_, _| {}), Some((6, Hang::Silent)));
+    }
+
+    #[test]
+    fn an_idle_worker_that_answers_lives_for_ever() {
+        assert_eq!(ticks_until_given_up(Work::None, |watch, _| watch.pong(0)), None);
+    }
+
+    #[test]
+    fn a_worker_that_answers_pings_but_does_not_move_is_given_up() {
+        let answers = |watch: &mut Watch, _| watch.pong(7);
+        // The first pong moved the counter from 0 to 7.
+        assert_eq!(ticks_until_given_up(Work::Load, answers), Some((62, Hang::LoadStands)));
+        assert_eq!(ticks_until_given_up(Work::Requests, answers), Some((32, Hang::WorkStands)));
+    }
+
+    #[test]
+    fn a_slow_worker_that_moves_is_left_alone() {
+        let slow = |watch: &mut Watch, n| watch.pong(u64::from(n / 29));
+        assert_eq!(ticks_until_given_up(Work::Requests, slow), None);
+    }
+
+    #[test]
+    fn work_that_begins_late_gets_its_whole_time() {
+        let mut watch = Watch::default();
+        for _ in 0..100 {
+            watch.tick(Work::None).unwrap();
+            watch.pong(1);
+        }
+        for _ in 0..RUN_TICKS {
+            watch.tick(Work::Requests).unwrap();
+            watch.pong(1);
+        }
+        assert_eq!(watch.tick(Work::Requests), Err(Hang::WorkStands));
+    }
+}

@@ -1,0 +1,245 @@
+//! One worker from its spawn to its reaping, whatever it is for: hello, the ladder, and what is left of it.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use link::{FileRole, FromWorker, ToWorker};
+use manager::ports::{Measured, ModelFile, ModelFileRole, Release};
+use protocol::Method;
+use rustix::process::Signal;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    death::Cause,
+    house::{Control, House, Stop},
+    leftover::{self, Held},
+    line::{Line, Step},
+    log::{self, Ring},
+    process::Death,
+    procfs,
+    run_dir::Intent,
+    spawn::new_nonce,
+    watch::Work,
+};
+
+/// From the spawn to the worker's hello.
+const HELLO: Duration = Duration::from_secs(5);
+/// Rungs of the ladder: each is the time that the step before it has.
+const TO_TERM: Duration = Duration::from_secs(2);
+const TO_KILL: Duration = Duration::from_secs(1);
+const TO_STUCK: Duration = Duration::from_secs(8);
+/// How long a measurement may take; a worker whose memory cannot be read in this time is ended unmeasured.
+const MEASURE: Duration = Duration::from_secs(5);
+/// The same for somebody who is in a hurry.
+const MEASURE_IN_A_HURRY: Duration = Duration::from_millis(250);
+/// How long stderr may stay open after the end: a descendant may hold it.
+const LAST_LINES: Duration = Duration::from_millis(250);
+/// Lines of a log tail.
+const TAIL: usize = 20;
+
+/// A worker that has said hello.
+pub(crate) struct Worker {
+    pub(crate) line: Line,
+    pub(crate) sandbox: String,
+    intent: Intent,
+    ring: Arc<Ring>,
+    log_mark: usize,
+    log: JoinHandle<()>,
+    oom_kills: Option<u64>,
+    held: Held,
+}
+
+/// A worker that is no more.
+pub(crate) struct Gone {
+    pub(crate) death: Death,
+    pub(crate) release: Release,
+}
+
+/// An intent to spawn, under a nonce of its own.
+pub(crate) fn intent(model: &str, epoch: u64) -> std::io::Result<Intent> {
+    Ok(Intent { model: model.to_owned(), nonce: new_nonce()?, epoch, pid: None, start_time: None })
+}
+
+impl Worker {
+    /// Spawns. The worker must be brought to [`Worker::end`], which reaps it.
+    pub(crate) async fn spawn(house: &House, intent: Intent, ring: Arc<Ring>) -> std::io::Result<Self> {
+        let (log_mark, oom_kills) = (ring.end(), procfs::oom_kills());
+        let spawned = house.spawner.spawn(intent.clone()).await?;
+        let (line, stderr) = Line::new(spawned).inspect_err(|_| house.run.erase(&intent.nonce))?;
+        let draining = log::drain(stderr, Arc::clone(&ring));
+        let log = house.tasks.spawn_on(
+            async {
+                if let Err(error) = draining.await {
+                    tracing::warn!(%error, "a worker's log cannot be read");
+                }
+            },
+            &house.runtime,
+        );
+        Ok(Self {
+            line,
+            sandbox: String::new(),
+            intent,
+            ring,
+            log_mark,
+            log,
+            oom_kills,
+            held: Held::default(),
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.line.process.pid()
+    }
+
+    /// Both hellos, and what confines it.
+    pub(crate) async fn greet(&mut self, house: &House) -> Result<(), Cause> {
+        let ours = house.hello(&self.intent);
+        self.line.say(&ToWorker::Hello(ours.clone()), Vec::new()).map_err(Cause::Wire)?;
+        let deadline = Instant::now() + HELLO;
+        let mut next =
+            async || timeout_at(deadline, self.line.next(Work::None)).await.map_err(|_| Cause::NoHello);
+        match next().await? {
+            Step::Said(FromWorker::Hello(theirs)) if theirs == ours => {}
+            Step::Said(FromWorker::Hello(theirs)) => {
+                return Err(Cause::Stranger(if theirs.nonce == ours.nonce {
+                    "it is of another build"
+                } else {
+                    "it does not know its word"
+                }));
+            }
+            other => return Err(self.cause_of(other)),
+        }
+        match next().await? {
+            Step::Said(FromWorker::Confined { sandbox }) => {
+                self.sandbox = sandbox;
+                Ok(())
+            }
+            other => Err(self.cause_of(other)),
+        }
+    }
+
+    /// Why a step that was not expected is the end.
+    pub(crate) fn cause_of(&self, step: Step) -> Cause {
+        match step {
+            Step::Said(_) => Cause::Breach(crate::requests::Breach::OutOfPlace),
+            Step::Ended(death) => Cause::Died { death, oom_kills_grew: self.oom_kills < procfs::oom_kills() },
+            Step::Broken(error) => Cause::Wire(error),
+            Step::Hung(hang) => Cause::Hung(hang),
+        }
+    }
+
+    /// The last lines of this worker; to be asked once it has ended, for all of them.
+    pub(crate) async fn last_lines(&mut self) -> Vec<String> {
+        // Too late or too early, it is only a tail.
+        let _ = timeout(LAST_LINES, &mut self.log).await;
+        self.lines_so_far()
+    }
+
+    /// The same of one that still lives.
+    pub(crate) fn lines_so_far(&self) -> Vec<String> {
+        self.ring.since(self.log_mark, TAIL)
+    }
+
+    /// What it holds now; kept for the receipt.
+    pub(crate) async fn measure(&mut self, house: &House) -> Option<Measured> {
+        self.measure_within(house, MEASURE).await
+    }
+
+    async fn measure_within(&mut self, house: &House, most: Duration) -> Option<Measured> {
+        let (probe, pid) = (Arc::clone(&house.probe), self.pid());
+        let measuring = house.blocking(move || Held::measure(&*probe, pid));
+        match timeout(most, measuring).await {
+            Ok(Some(held)) if held.measured.is_some() => self.held = held,
+            _ => self.held = std::mem::take(&mut self.held).of_another_moment(),
+        }
+        self.held.measured
+    }
+
+    /// The ladder, then the reaping, then the look at what is left. `stuck` is called if even SIGKILL does not end it;
+    /// this goes on waiting then.
+    pub(crate) async fn end(
+        mut self,
+        house: &House,
+        how: Stop,
+        control: &Control,
+        stuck: impl FnOnce(u32),
+    ) -> Gone {
+        let pid = self.pid();
+        let measure = if how == Stop::AtOnce { MEASURE_IN_A_HURRY } else { MEASURE };
+        // One that is still loading is killed unmeasured.
+        let is_ready = self.held.measured.is_some();
+        if is_ready || how == Stop::Ladder {
+            self.measure_within(house, measure).await;
+        }
+        let death = self.ladder(how, control, stuck).await;
+        let _ = self.last_lines().await;
+        self.log.abort();
+        let (probe, held, nonce) = (Arc::clone(&house.probe), self.held, self.intent.nonce);
+        let (run, measured) = (Arc::clone(&house.run), held.measured);
+        let look = house.blocking(move || {
+            let left = leftover::look(&held, pid, &nonce, &*probe);
+            run.erase(&nonce);
+            left
+        });
+        let left = look.await.unwrap_or_default();
+        let release = Release {
+            pid: Some(pid),
+            method: method(death),
+            held: measured,
+            residual_bytes: left.bytes,
+            left: left.sentences,
+        };
+        Gone { death, release }
+    }
+
+    async fn ladder(&mut self, how: Stop, control: &Control, stuck: impl FnOnce(u32)) -> Death {
+        let line = &mut self.line;
+        if how < Stop::AtOnce {
+            // A worker that cannot be told is sent the next word.
+            let told = line.say(&ToWorker::Shutdown, Vec::new()).is_ok();
+            if let Some(death) = rung(line, control, if told { TO_TERM } else { Duration::ZERO }).await {
+                return death;
+            }
+            line.process.signal(Signal::TERM);
+            if let Some(death) = rung(line, control, TO_KILL).await {
+                return death;
+            }
+        }
+        line.process.signal(Signal::KILL);
+        if let Some(death) = line.ended_within(TO_STUCK).await {
+            return death;
+        }
+        stuck(line.process.pid());
+        line.process.ended().await
+    }
+}
+
+/// Waits for the end so long, or until somebody is in a hurry.
+async fn rung(line: &mut Line, control: &Control, most: Duration) -> Option<Death> {
+    tokio::select! {
+        death = line.ended_within(most) => death,
+        () = control.asked_to_end(Stop::AtOnce) => None,
+    }
+}
+
+/// By how it ended, not by what was tried last.
+fn method(death: Death) -> Method {
+    match death {
+        Death::Signalled(libc::SIGKILL) => Method::Killed,
+        Death::Signalled(libc::SIGTERM) => Method::Terminated,
+        _ => Method::Exit,
+    }
+}
+
+/// Files as the worker hears of them, and their descriptors.
+pub(crate) fn hand_over(files: Vec<ModelFile>) -> (Vec<FileRole>, Vec<OwnedFd>) {
+    let role = |role| match role {
+        ModelFileRole::Gguf(part) => FileRole::Gguf { part },
+        ModelFileRole::Safetensors => FileRole::Safetensors,
+        ModelFileRole::Config => FileRole::Config,
+        ModelFileRole::Tokenizer => FileRole::Tokenizer,
+    };
+    files.into_iter().map(|file| (role(file.role), OwnedFd::from(file.file))).unzip()
+}
