@@ -170,6 +170,9 @@ pub struct Model {
     pub last_reset_by: Option<String>,
     /// How far the load is; `null` when none is under way.
     pub progress: Option<Progress>,
+    /// Private bytes that a load is expected to take; `null` until the file was inspected.
+    #[serde(default)]
+    pub expected_bytes: Option<u64>,
     /// None or one today; a list, because a pool may hold more.
     pub instances: Vec<Instance>,
     /// The last failure, until the next load succeeds.

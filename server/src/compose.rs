@@ -1,0 +1,338 @@
+//! Configuration -> running parts. May fail, each time with the cause and what to do; once it has not, nothing in
+//! [`crate::run`] fails for good.
+
+use std::{net::SocketAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+
+use anyhow::Context;
+use axum::{extract::FromRef, http::HeaderMap};
+use leptos::config::LeptosOptions;
+use manager::{
+    Desk, Handle, LoadWish, Note, ServerFacts, SessionWish,
+    ports::{Clock, MemorySample},
+};
+use protocol::{Download, EventKind, Model, ModelId, Problem};
+use store::{FactsCache, Store};
+use supervisor::{Instance, RunDir, Supervisor, WorkerProgram};
+use telemetry::{GpuProbe, MachineReader, NvmlLibrary, Places, ProcProbe, SystemClock};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    client,
+    config::{Config, Layers},
+    conversations::Conversations,
+    fetches::Fetches,
+    guard::{Guard, Peer},
+    librarian::{self, Desks, Librarian},
+    pages, settings,
+};
+
+/// The version that everybody is told.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Everything that a handler may need. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct House(Arc<Parts>);
+
+struct Parts {
+    config: Config,
+    handle: Handle<Instance>,
+    supervisor: Supervisor,
+    store: Arc<Store>,
+    librarian: Librarian,
+    fetches: Fetches,
+    settings: settings::Shelf,
+    conversations: Conversations,
+    guard: Arc<Guard>,
+    options: LeptosOptions,
+    draining: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Makes every part and sets it going.
+pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr) -> anyhow::Result<House> {
+    let store = Arc::new(Store::open(data_dir)?);
+    let run = RunDir::lock(&data_dir.join("run"))?;
+    let reclaimed = supervisor::reclaim(&run);
+    let settings = settings::Shelf::open(layers, data_dir)?;
+    let config = settings.config()?;
+    let tasks = TaskTracker::new();
+    let clock = Arc::new(SystemClock);
+    let (pids, watched) = watch::channel(Vec::new());
+    let samples = sampler(&tasks, watched).await?;
+    let supervisor = supervisor(&store, run)?;
+    let (shown, downloads) = watch::channel(Vec::new());
+    let handle = manager(&config, &store, &supervisor, clock, samples, downloads, &tasks);
+    let desk = handle.desk().clone();
+    tasks.spawn(forward(desk.workers(), pids));
+    for one in reclaimed {
+        desk.note(left_over(&one)).await;
+    }
+    let desks = Desks {
+        facts: FactsCache::open(&store, &build()),
+        store: store.clone(),
+        supervisor: supervisor.clone(),
+        desk: desk.clone(),
+        models: config.models.clone(),
+    };
+    let (librarian, work) = librarian::open(desks);
+    tasks.spawn(work);
+    librarian.look().await;
+    let fetches = Fetches::new(store.clone(), desk, librarian.clone(), tasks.clone(), shown);
+    Ok(House(Arc::new(Parts {
+        guard: Arc::new(Guard::new(address.ip(), &config.allow_hosts, &config.allow_origins, &[])),
+        options: pages::options(),
+        draining: CancellationToken::new(),
+        conversations: Conversations::default(),
+        config,
+        handle,
+        supervisor,
+        store,
+        librarian,
+        fetches,
+        settings,
+        tasks,
+    })))
+}
+
+/// The one sampler. Returns when there is a first sample, so that the first page has numbers.
+async fn sampler(
+    tasks: &TaskTracker,
+    watched: watch::Receiver<Vec<u32>>,
+) -> anyhow::Result<watch::Receiver<Option<Arc<MemorySample>>>> {
+    let machine = MachineReader::new(Places::default())?;
+    let gpu = GpuProbe::start(NvmlLibrary::default()).context("cannot start the thread that asks the GPU driver")?;
+    let (mut samples, work) = telemetry::sampler(machine, gpu, watched);
+    tasks.spawn(work);
+    samples.wait_for(Option::is_some).await.context("the sampler ended before its first sample")?;
+    Ok(samples)
+}
+
+fn supervisor(store: &Arc<Store>, run: RunDir) -> anyhow::Result<Supervisor> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let config = supervisor::Config {
+        program: WorkerProgram::this(),
+        build: VERSION.to_owned(),
+        threads: u32::try_from(threads).unwrap_or(1),
+    };
+    Supervisor::new(config, run, store.clone(), Arc::new(ProcProbe)).context("cannot start the thread that starts workers")
+}
+
+fn manager(
+    config: &Config,
+    store: &Store,
+    supervisor: &Supervisor,
+    clock: Arc<SystemClock>,
+    samples: watch::Receiver<Option<Arc<MemorySample>>>,
+    downloads: watch::Receiver<Vec<Download>>,
+    tasks: &TaskTracker,
+) -> Handle<Instance> {
+    let total = samples.borrow().as_ref().map_or(0, |sample| sample.host.memory_total_bytes);
+    let facts = ServerFacts {
+        version: VERSION.to_owned(),
+        pid: std::process::id(),
+        started_at_ms: clock.now().wall_ms,
+        models_dir: store.models_dir().display().to_string(),
+    };
+    let told = manager::Config {
+        reserve_bytes: config.reserve.of(total),
+        idle_timeout: config.idle_timeout,
+        session_timeout: config.session_timeout,
+        after_last_session: config.after_last_session,
+        queue: config.queue,
+        ..manager::Config::new(facts, config.ram_limit.of(total))
+    };
+    let (handle, actor) = manager::open(told, Arc::new(supervisor.clone()), clock, samples, downloads);
+    tasks.spawn(actor);
+    handle
+}
+
+/// The manager says which processes to look at; the sampler was there before the manager.
+async fn forward(mut workers: watch::Receiver<Vec<u32>>, pids: watch::Sender<Vec<u32>>) {
+    loop {
+        let now = workers.borrow_and_update().clone();
+        pids.send_if_modified(|known| *known != now && { *known = now; true });
+        if workers.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What kind of engine made facts about files: this very file, since predictions change with the code.
+fn build() -> String {
+    let file = std::fs::metadata("/proc/self/exe");
+    let (size, written) = file.map_or((0, 0), |meta| (meta.size(), meta.mtime()));
+    format!("{VERSION}+{size:x}.{written:x}")
+}
+
+fn left_over(one: &supervisor::Reclaimed) -> Note {
+    Note {
+        kind: EventKind::Reclaim,
+        model: one.model.parse().ok(),
+        reason: "left over from an earlier server".to_owned(),
+        by: "start".to_owned(),
+        bytes: Some(one.bytes),
+        detail: format!("process {} {}", one.pid, if one.gone { "was ended" } else { "cannot be ended" }),
+    }
+}
+
+impl FromRef<House> for LeptosOptions {
+    fn from_ref(house: &House) -> Self {
+        house.0.options.clone()
+    }
+}
+
+impl House {
+    /// Everything about models but leases.
+    pub(crate) fn desk(&self) -> &Desk {
+        self.0.handle.desk()
+    }
+
+    /// The way to a lease.
+    pub(crate) fn handle(&self) -> &Handle<Instance> {
+        &self.0.handle
+    }
+
+    /// As it was checked at the start.
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Who may.
+    pub(crate) fn guard(&self) -> &Arc<Guard> {
+        &self.0.guard
+    }
+
+    /// Files of models.
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.0.store
+    }
+
+    /// Who keeps the shelf true.
+    pub(crate) fn librarian(&self) -> &Librarian {
+        &self.0.librarian
+    }
+
+    /// What a person may change while the server runs.
+    pub(crate) fn settings(&self) -> &settings::Shelf {
+        &self.0.settings
+    }
+
+    /// Fetches under way.
+    pub(crate) fn fetches(&self) -> &Fetches {
+        &self.0.fetches
+    }
+
+    /// What browsers without JavaScript said.
+    pub(crate) fn conversations(&self) -> &Conversations {
+        &self.0.conversations
+    }
+
+    /// Owns every task of this process that no one awaits by name.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    /// Fires when the server stops: event streams end.
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.0.draining
+    }
+
+    /// What the pages find in their context.
+    pub(crate) fn ports(&self) -> Arc<dyn app::ports::House> {
+        Arc::new(self.clone())
+    }
+
+    /// A model by its name. A name nobody knows makes the folder be read again, so a file that was put there a
+    /// moment ago can be used at once.
+    pub(crate) async fn find(&self, id: &ModelId) -> Result<Model, Problem> {
+        let known = || self.desk().snapshot().models.iter().find(|model| model.id == *id).cloned();
+        if let Some(model) = known() {
+            return Ok(model);
+        }
+        self.librarian().look().await;
+        if let Some(model) = known() {
+            return Ok(model);
+        }
+        // The shelf knows more: perhaps it is still being copied.
+        let (store, id) = (self.store().clone(), id.clone());
+        let looked = tokio::task::spawn_blocking(move || store.find(&id).map_err(|e| e.problem())).await;
+        Err(match looked {
+            Ok(Err(problem)) => problem,
+            _ => crate::relay::lost(),
+        })
+    }
+
+    /// The session that a request belongs to.
+    pub(crate) fn session(&self, headers: &HeaderMap, peer: Peer, user: Option<&str>) -> SessionWish {
+        client::session(headers, peer, user)
+    }
+
+    /// Says that a browser's page is open, until what is returned is dropped.
+    pub(crate) fn presence(&self, headers: &HeaderMap) -> Option<Presence> {
+        client::browser_session(headers).map(|session| Presence::new(self.desk().clone(), session))
+    }
+
+    /// A worker's own words, the newest last; kept after its death.
+    pub(crate) fn worker_log(&self, model: &ModelId) -> Vec<String> {
+        self.0.supervisor.log(model)
+    }
+
+    /// Wall time, for `created` fields.
+    pub(crate) fn unix_seconds(&self) -> u64 {
+        u64::try_from(SystemClock.now().wall_ms / 1000).unwrap_or(0)
+    }
+
+    /// Begins to load what is configured to be loaded at the start. What fails is logged; the server goes on.
+    pub(crate) fn preload(&self) {
+        for model in self.config().preload.clone() {
+            let house = self.clone();
+            self.tasks().spawn(async move {
+                let wish = LoadWish { idle_timeout: None, context: None, wait: true, by: "preload".to_owned() };
+                let loaded = async { house.desk().load(house.find(&model).await?.id, wish).await };
+                if let Err(problem) = loaded.await {
+                    tracing::warn!("preload of {model}: {problem}");
+                }
+            });
+        }
+    }
+
+    /// Takes nothing new, ends the event streams, lets answers finish within the manager's grace, unloads
+    /// everything in parallel. Returns when nothing is left, or nothing but what is stuck.
+    pub(crate) async fn drain(&self) {
+        self.draining().cancel();
+        self.fetches().cancel_all();
+        self.desk().shut_down().await;
+    }
+
+    /// Ends what is left: processes first, then the tasks that waited for them.
+    pub(crate) async fn close(&self) {
+        self.0.supervisor.shut_down().await;
+        self.tasks().close();
+    }
+}
+
+/// An open page. Its drop is the page's end.
+pub(crate) struct Presence {
+    desk: Desk,
+    session: SessionWish,
+}
+
+impl Presence {
+    fn new(desk: Desk, session: SessionWish) -> Self {
+        let presence = Self { desk, session };
+        presence.tell(true);
+        presence
+    }
+
+    fn tell(&self, open: bool) {
+        let SessionWish { key, kind, label } = self.session.clone();
+        self.desk.presence(key, kind, label, open);
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.tell(false);
+    }
+}

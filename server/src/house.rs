@@ -1,0 +1,170 @@
+//! What the pages need beyond the manager's desk: fetching and removing models, settings, and the conversations of
+//! browsers without JavaScript.
+
+use std::sync::Arc;
+
+use app::{
+    chat::{Turn, Who},
+    ports::Answer,
+};
+use link::{Prompt, Role, Sampling};
+use manager::Note;
+use protocol::{Code, Download, EventKind, ModelId, ModelState, Problem, Snapshot};
+
+use crate::{
+    client,
+    compose::House,
+    relay::{self, Finished, Word},
+};
+
+impl app::ports::House for House {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.desk().snapshot()
+    }
+
+    fn pull(&self, reference: String, by: String) -> Answer<'_, Download> {
+        Box::pin(async move { self.fetches().begin(&reference, by).await })
+    }
+
+    fn cancel_pull(&self, reference: String) -> Answer<'_, bool> {
+        Box::pin(async move { Ok(self.fetches().cancel(&reference)) })
+    }
+
+    fn remove(&self, model: ModelId, by: String) -> Answer<'_, u64> {
+        Box::pin(self.remove_files(model, by))
+    }
+
+    fn rescan(&self) -> Answer<'_, u32> {
+        Box::pin(async move {
+            self.librarian().look().await;
+            Ok(u32::try_from(self.desk().snapshot().models.len()).unwrap_or(u32::MAX))
+        })
+    }
+
+    fn conversation(&self, key: &str) -> Vec<Turn> {
+        self.conversations().of(key)
+    }
+
+    fn say(&self, key: String, model: ModelId, prompt: String, system: Option<String>) -> Answer<'_, Turn> {
+        Box::pin(self.converse(key, model, prompt, system))
+    }
+
+    fn forget(&self, key: &str) {
+        self.conversations().forget(key);
+    }
+}
+
+impl House {
+    async fn remove_files(&self, model: ModelId, by: String) -> Result<u64, Problem> {
+        let found = self.find(&model).await?;
+        if !matches!(found.state, ModelState::Unloaded | ModelState::Failed) {
+            return Err(Problem::new(
+                Code::Conflict,
+                format!("`{model}` is {} and its files are in use.", found.state.word()),
+                "Unload it first.",
+            ));
+        }
+        let store = self.store().clone();
+        let id = model.clone();
+        let removed = tokio::task::spawn_blocking(move || store.remove(&id).map_err(|e| e.problem()))
+            .await
+            .unwrap_or_else(|_| Err(relay::lost()))?;
+        self.librarian().look().await;
+        self.desk()
+            .note(Note {
+                kind: EventKind::Disk,
+                model: Some(model),
+                reason: "removed".to_owned(),
+                by,
+                bytes: Some(removed),
+                detail: String::new(),
+            })
+            .await;
+        Ok(removed)
+    }
+
+    async fn converse(
+        &self,
+        key: String,
+        model: ModelId,
+        prompt: String,
+        system: Option<String>,
+    ) -> Result<Turn, Problem> {
+        let mut turns: Vec<link::Turn> =
+            system.into_iter().map(|content| link::Turn { role: Role::System, content }).collect();
+        turns.extend(self.conversations().of(&key).into_iter().filter(|turn| !turn.failed).map(spoken));
+        turns.push(link::Turn { role: Role::User, content: prompt.clone() });
+        let ask = relay::Ask {
+            id: crate::random::name("req"),
+            model,
+            prompt: Prompt::Chat(turns),
+            sampling: sampling(),
+            idle_timeout: None,
+            session: client::of_browser(&key),
+        };
+        let answer = match self.heard(ask).await {
+            Ok((text, finished)) => Turn { who: Who::Assistant, text, note: note(&finished), failed: false },
+            Err(problem) => {
+                Turn { who: Who::Assistant, text: String::new(), note: problem.to_string(), failed: true }
+            }
+        };
+        let question = Turn { who: Who::User, text: prompt, note: String::new(), failed: answer.failed };
+        self.conversations().add(&key, [question, answer.clone()]);
+        Ok(answer)
+    }
+
+    async fn heard(&self, ask: relay::Ask) -> Result<(String, Finished), Problem> {
+        let mut words = relay::begin(self, ask).await?;
+        let mut text = String::new();
+        loop {
+            match words.next().await.unwrap_or_else(|| Word::Failed(relay::lost())) {
+                Word::Started => {}
+                Word::Text(more) => text.push_str(&more),
+                Word::Done(finished) => return Ok((text, finished)),
+                Word::Failed(problem) => return Err(problem),
+            }
+        }
+    }
+}
+
+fn spoken(turn: Turn) -> link::Turn {
+    let role = match turn.who {
+        Who::User => Role::User,
+        Who::Assistant => Role::Assistant,
+    };
+    link::Turn { role, content: turn.text }
+}
+
+/// How the page without JavaScript asks: a little freedom, and an end within a minute or so.
+fn sampling() -> Sampling {
+    Sampling {
+        temperature: 0.7,
+        top_k: 40,
+        top_p: 0.95,
+        min_p: 0.0,
+        repeat_penalty: 1.0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        seed: crate::random::word(),
+        max_tokens: Some(512),
+        stop: Vec::new(),
+        ignore_eos: false,
+    }
+}
+
+/// The line below an answer.
+fn note(finished: &Finished) -> String {
+    let mut parts = Vec::new();
+    let decode = finished.timings.decode_us;
+    if decode > 0 && finished.usage.completion_tokens > 0 {
+        let speed = f64::from(finished.usage.completion_tokens) * 1e6 / decode as f64;
+        parts.push(format!("{speed:.0} tokens/s"));
+    }
+    if let Some(ms) = finished.ttft_ms {
+        parts.push(format!("first token after {ms} ms"));
+    }
+    if let Some(ms) = finished.load_ms {
+        parts.push(format!("loaded for it in {ms} ms"));
+    }
+    parts.join(" · ")
+}

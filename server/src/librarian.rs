@@ -1,0 +1,189 @@
+//! Keeps the manager's shelf true to the models folder: reads the folder again and again, has a short-lived worker
+//! inspect what is new, and tells the manager what is there. The server itself never parses a model file.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use link::Facts;
+use manager::{
+    Desk,
+    ports::{Expectation, Shelf, ShelfModel},
+};
+use protocol::{Code, ModelId, ModelKind, Problem};
+use store::{FactsCache, ModelKey, OnShelf, Store};
+use supervisor::Supervisor;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use crate::config::ModelConfig;
+
+/// Between two looks at the folder when nobody asks.
+const LOOK: Duration = Duration::from_secs(2);
+/// A chat model gets at most so many positions unless it is configured otherwise.
+pub(crate) const CONTEXT: u32 = 8192;
+
+/// Asks the librarian to look again.
+#[derive(Clone)]
+pub(crate) struct Librarian(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Librarian {
+    /// Looks again, and returns when the manager knows what is there.
+    pub(crate) async fn look(&self) {
+        let (done, seen) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            // Ends with an error only when the librarian is gone, and then the server is stopping.
+            let _ = seen.await;
+        }
+    }
+}
+
+/// What the librarian works with.
+pub(crate) struct Desks {
+    pub(crate) store: Arc<Store>,
+    pub(crate) facts: FactsCache<Result<Facts, Problem>>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) desk: Desk,
+    pub(crate) models: BTreeMap<ModelId, ModelConfig>,
+}
+
+/// The librarian and its work, which the caller runs.
+pub(crate) fn open(desks: Desks) -> (Librarian, impl Future<Output = ()> + Send) {
+    let (ask, asked) = mpsc::channel(16);
+    (Librarian(ask), work(desks, asked))
+}
+
+async fn work(desks: Desks, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
+    let mut told: Option<Vec<ShelfModel>> = None;
+    let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+    loop {
+        let shelf = shelf(&desks).await;
+        if told.as_ref() != Some(&shelf) {
+            desks.desk.stock(shelf.clone()).await;
+            told = Some(shelf);
+        }
+        for one in waiting.drain(..) {
+            let _ = one.send(());
+        }
+        tokio::select! {
+            one = asked.recv() => match one {
+                Some(one) => waiting.push(one),
+                None => return,
+            },
+            () = sleep_until(Instant::now() + LOOK) => {}
+        }
+        // All who ask by now are served by one look.
+        while let Ok(more) = asked.try_recv() {
+            waiting.push(more);
+        }
+    }
+}
+
+async fn shelf(desks: &Desks) -> Vec<ShelfModel> {
+    let store = desks.store.clone();
+    let found = match tokio::task::spawn_blocking(move || store.scan()).await {
+        Ok(Ok(scan)) => scan.models,
+        Ok(Err(error)) => {
+            tracing::warn!("the models folder cannot be read: {error}");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
+    let there: Vec<ModelKey> = found.iter().map(|one| one.key.clone()).collect();
+    let mut shelf = Vec::with_capacity(found.len());
+    for one in found {
+        let facts = match one.trouble {
+            Some(_) => None,
+            None => Some(facts(desks, &one, &there).await),
+        };
+        shelf.push(entry(one, facts, &desks.models));
+    }
+    shelf
+}
+
+/// What is in the files, from the cache or from a short-lived worker.
+async fn facts(desks: &Desks, found: &OnShelf, there: &[ModelKey]) -> Result<Facts, Problem> {
+    if let Some(known) = desks.facts.get(&found.key) {
+        return known;
+    }
+    let files = desks.store.open(&found.id)?;
+    let facts = desks.supervisor.inspect(files).await;
+    // A refusal for what is in the file stays true as long as the file does; a fault of ours does not.
+    let lasting = facts.as_ref().map_or_else(|problem| problem.code == Code::UnsupportedModel, |_| true);
+    if lasting && let Err(error) = desks.facts.put(&found.key, facts.clone(), there) {
+        tracing::debug!("facts about {} are not kept: {error}", found.id);
+    }
+    facts
+}
+
+fn entry(found: OnShelf, facts: Option<Result<Facts, Problem>>, models: &BTreeMap<ModelId, ModelConfig>) -> ShelfModel {
+    let own = models.get(&found.id).cloned().unwrap_or_default();
+    let (facts, trouble) = match facts {
+        None => (None, found.trouble),
+        Some(Ok(facts)) => (Some(facts), None),
+        Some(Err(problem)) => (None, Some(problem)),
+    };
+    ShelfModel {
+        kind: facts.as_ref().map_or(found.kind, |f| if f.embedding { ModelKind::Embedding } else { ModelKind::Chat }),
+        family: facts.as_ref().map(|f| f.family.clone()).unwrap_or_default(),
+        quantization: facts.as_ref().map(|f| f.quantization.clone()).unwrap_or_default(),
+        size_bytes: found.size_bytes,
+        expected: facts.as_ref().map(|f| expectation(f, own.context)),
+        trouble,
+        pinned: own.pinned,
+        idle_timeout: own.idle_timeout,
+        context: own.context,
+        id: found.id,
+    }
+}
+
+/// What a load will take: private bytes at ready, and those at the full KV cache and scratch with the mapped bytes
+/// that decoding touches (all weights, since each token reads them).
+fn expectation(facts: &Facts, context: Option<u32>) -> Expectation {
+    let print = facts.footprint;
+    let positions = u64::from(context.unwrap_or(CONTEXT).min(facts.context.max(1)));
+    let predicted_bytes = print.weights_bytes.saturating_add(print.runtime_bytes);
+    let grown = print.kv_bytes_per_token.saturating_mul(positions).saturating_add(print.scratch_bytes);
+    Expectation {
+        predicted_bytes,
+        reserve_bytes: predicted_bytes.saturating_add(grown).saturating_add(print.mapped_bytes),
+        mapped_bytes: print.mapped_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use link::Footprint;
+
+    fn facts(context: u32) -> Facts {
+        Facts {
+            embedding: false,
+            family: "llama".into(),
+            quantization: "Q4_1".into(),
+            name: None,
+            parameters: 1,
+            context,
+            has_template: true,
+            layers: 1,
+            width: 1,
+            vocabulary: 1,
+            footprint: Footprint {
+                weights_bytes: 100,
+                mapped_bytes: 50,
+                kv_bytes_per_token: 2,
+                scratch_bytes: 7,
+                runtime_bytes: 10,
+            },
+        }
+    }
+
+    #[test]
+    fn the_reservation_is_at_the_full_context_and_never_beyond_the_models_own() {
+        let of = |file, own| expectation(&facts(file), own).reserve_bytes - 110 - 50 - 7;
+        assert_eq!(of(100_000, None), 2 * u64::from(CONTEXT));
+        assert_eq!(of(4096, None), 2 * 4096);
+        assert_eq!(of(4096, Some(1 << 20)), 2 * 4096);
+        assert_eq!(of(100_000, Some(512)), 2 * 512);
+    }
+}

@@ -1,0 +1,189 @@
+//! The settings that a person may change while the server runs: checked by the rules of the configuration, applied at
+//! once, kept in settings.toml. What a file, the environment or a flag decides stays as it is.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use protocol::{Code, ModelId, ModelSettings, Problem, Setting, Settings};
+
+use crate::config::{Config, ConfigError, Layers, Source};
+
+/// Keys of the configuration by their short names in the API.
+const SHORT: [(&str, &str); 6] = [
+    ("ram_limit", "memory.ram_limit"),
+    ("reserve", "memory.reserve"),
+    ("gpu_limit", "memory.gpu_limit"),
+    ("idle_timeout", "idle.idle_timeout"),
+    ("session_timeout", "idle.session_timeout"),
+    ("after_last_session", "idle.after_last_session"),
+];
+
+/// The owner of what was saved.
+pub(crate) struct Shelf {
+    file: PathBuf,
+    data_dir: PathBuf,
+    layers: Mutex<Layers>,
+}
+
+impl Shelf {
+    /// Lays what was saved under the other layers. A file that cannot be used is set aside, never overwritten.
+    pub(crate) fn open(layers: Layers, data_dir: &Path) -> Result<Self, ConfigError> {
+        let file = data_dir.join("settings.toml");
+        let mut whole = layers;
+        if file.exists() {
+            let mut saved = Layers::empty();
+            let checked = saved.add_file(Source::Saved, &file).and_then(|()| {
+                let under = whole.over(&saved);
+                Config::check(&under, data_dir).map(|_| under)
+            });
+            match checked {
+                Ok(under) => whole = under,
+                Err(error) => set_aside(&file, &error),
+            }
+        }
+        Ok(Self { file, data_dir: data_dir.to_owned(), layers: Mutex::new(whole) })
+    }
+
+    /// What holds now, checked.
+    pub(crate) fn config(&self) -> Result<Config, ConfigError> {
+        Config::check(&self.lock(), &self.data_dir)
+    }
+
+    /// Changes one value and keeps it. `key` is a full key, or a short one of the API.
+    pub(crate) fn save(&self, key: &str, text: &str) -> Result<Config, Problem> {
+        let key = SHORT.iter().find(|(short, _)| *short == key).map_or(key, |(_, full)| *full);
+        let mut layers = self.lock();
+        if let Some(entry) = layers.entry(key).filter(|entry| entry.source.locks()) {
+            return Err(Problem::new(
+                Code::Conflict,
+                format!("`{key}` is decided by {entry} and cannot be changed here."),
+                "Change it there and start the server again.",
+            ));
+        }
+        let mut next = layers.clone();
+        let checked = next
+            .set(Source::Saved, key, text)
+            .and_then(|()| Config::check(&next, &self.data_dir))
+            .map_err(|e| Problem::new(Code::BadArgument, e.to_string(), "Nothing was changed."))?;
+        self.write(&next).map_err(|e| {
+            Problem::new(
+                Code::Internal,
+                format!("The settings could not be written to {}: {e}.", self.file.display()),
+                "Check the disk and the rights of the data folder. Nothing was changed.",
+            )
+        })?;
+        *layers = next;
+        Ok(checked)
+    }
+
+    /// Everything, with where it came from.
+    pub(crate) fn settings(&self) -> Settings {
+        let layers = self.lock();
+        let one = |key: &str| setting(&layers, key);
+        let known = |key: &str| one(key).unwrap_or(Setting { value: String::new(), source: "default".into(), locked: false });
+        let of_model = |model: ModelId| ModelSettings {
+            idle_timeout: one(&format!("models.{model}.idle_timeout")),
+            pinned: one(&format!("models.{model}.pinned")),
+            context: one(&format!("models.{model}.context")),
+            model,
+        };
+        Settings {
+            ram_limit: known("memory.ram_limit"),
+            reserve: known("memory.reserve"),
+            gpu_limit: known("memory.gpu_limit"),
+            idle_timeout: known("idle.idle_timeout"),
+            session_timeout: known("idle.session_timeout"),
+            after_last_session: known("idle.after_last_session"),
+            models: layers.models().unwrap_or_default().into_iter().map(of_model).collect(),
+        }
+    }
+
+    /// Writes what was saved under a temporary name, then renames, so that a crash leaves the old or the new file.
+    fn write(&self, layers: &Layers) -> std::io::Result<()> {
+        let temporary = self.file.with_extension("toml.new");
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(layers.saved_toml().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.file)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Layers> {
+        // Every writer replaces the value whole, so a poisoned one is still sound.
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn setting(layers: &Layers, key: &str) -> Option<Setting> {
+    layers.entry(key).map(|entry| Setting {
+        value: entry.text.clone(),
+        source: entry.source.word().to_owned(),
+        locked: entry.source.locks(),
+    })
+}
+
+fn set_aside(file: &Path, error: &ConfigError) {
+    let aside = file.with_extension("toml.unusable");
+    match fs::rename(file, &aside) {
+        Ok(()) => tracing::warn!("{error}; the saved settings were set aside as {}", aside.display()),
+        Err(cause) => tracing::error!("{error}; and the file cannot be set aside: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shelf(dir: &Path, flags: &[(&str, &str)]) -> Shelf {
+        let mut layers = Layers::defaults();
+        for (key, value) in flags {
+            layers.set(Source::Flag, key, value).unwrap();
+        }
+        Shelf::open(layers, dir).unwrap()
+    }
+
+    #[test]
+    fn what_was_saved_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = shelf(dir.path(), &[]);
+        before.save("idle_timeout", "7m").unwrap();
+        before.save("models.a.b-1.pinned", "true").unwrap();
+        let after = shelf(dir.path(), &[]);
+        assert_eq!(after.settings().idle_timeout.value, "7m");
+        assert_eq!(after.settings().idle_timeout.source, "saved");
+        let config = after.config().unwrap();
+        assert!(config.models[&"a.b-1".parse().unwrap()].pinned);
+    }
+
+    #[test]
+    fn a_flag_locks_its_value_and_beats_what_was_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        shelf(dir.path(), &[]).save("session_timeout", "1m").unwrap();
+        let locked = shelf(dir.path(), &[("idle.session_timeout", "9m")]);
+        assert_eq!(locked.settings().session_timeout.value, "9m");
+        let problem = locked.save("session_timeout", "2m").unwrap_err();
+        assert_eq!(problem.code, Code::Conflict);
+        assert!(problem.message.contains("flag"), "{problem}");
+    }
+
+    #[test]
+    fn a_bad_value_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = shelf(dir.path(), &[]);
+        for (key, value) in [("idle_timeout", "soon"), ("ram_limit", "lots"), ("models.x.context", "-1"), ("nonsense", "1")] {
+            assert_eq!(shelf.save(key, value).unwrap_err().code, Code::BadArgument, "{key}");
+        }
+        assert!(!dir.path().join("settings.toml").exists());
+    }
+
+    #[test]
+    fn saved_settings_that_cannot_be_used_are_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("settings.toml"), "[idle]\nidle_timeout = \"soon\"").unwrap();
+        assert_eq!(shelf(dir.path(), &[]).settings().idle_timeout.value, "15m");
+        assert!(dir.path().join("settings.toml.unusable").exists());
+    }
+}

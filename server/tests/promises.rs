@@ -1,0 +1,193 @@
+//! The promises, tried on the real binary with the real model: the memory comes back and is proved, and nothing
+//! outlives the server.
+
+mod common;
+
+use std::{
+    io::Read,
+    sync::Barrier,
+    time::{Duration, Instant},
+};
+
+use common::{Inn, alive, gone, private_bytes};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn is(state: &'static str) -> impl Fn(&Value) -> bool {
+    move |model| model["state"] == state
+}
+
+#[test]
+fn a_receipt_agrees_with_an_outside_look_and_the_process_is_gone() {
+    let inn = Inn::open(&[]);
+    let (status, model) = inn.verb("load", &[("model", "smollm2")]);
+    assert_eq!((status, &model["state"]), (200, &json!("ready")), "{model:#}");
+    let pid = inn.worker_pid("smollm2");
+    let seen = private_bytes(pid);
+    let (status, receipt) = inn.verb("unload", &[("model", "smollm2")]);
+    assert_eq!((status, &receipt["verdict"]), (200, &json!("returned")), "{receipt:#}");
+    let held = receipt["ram"]["held_bytes"].as_u64().unwrap();
+    assert!(held.abs_diff(seen) <= (seen / 50).max(4 << 20), "the receipt says {held}, /proc said {seen}");
+    assert!(receipt["ram"]["returned_bytes"].as_u64().unwrap() >= held / 100 * 95);
+    assert!(!alive(pid), "the worker is still there");
+    assert_eq!(inn.verb("unload", &[("model", "smollm2")]).1["verdict"], "not_loaded");
+}
+
+#[test]
+fn two_loads_at_once_make_one_worker() {
+    let inn = Inn::open(&[]);
+    let start = Barrier::new(4);
+    let pids: Vec<u64> = std::thread::scope(|scope| {
+        let one = || {
+            start.wait();
+            let (status, model) = inn.verb("load", &[("model", "smollm2")]);
+            assert_eq!(status, 200, "{model:#}");
+            model["instances"][0]["pid"].as_u64().unwrap()
+        };
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+}
+
+#[test]
+fn an_idle_model_goes_within_a_second_of_its_deadline() {
+    let inn = Inn::open(&[]);
+    inn.verb("load", &[("model", "smollm2"), ("idle_timeout", "1500ms")]);
+    let loaded = Instant::now();
+    // Reads never reset the timer.
+    inn.until("smollm2", is("unloaded"), Duration::from_millis(2800));
+    assert!(loaded.elapsed() >= Duration::from_millis(1200), "it went too early: {:?}", loaded.elapsed());
+    assert_eq!(inn.snapshot()["receipts"][0]["reason"], "idle");
+}
+
+#[test]
+fn kill_9_of_the_server_leaves_no_worker() {
+    let mut inn = Inn::open(&[]);
+    inn.verb("load", &[("model", "smollm2")]);
+    let pid = inn.worker_pid("smollm2");
+    inn.signal(Signal::KILL);
+    inn.ended(SOON);
+    gone(&[pid], Duration::from_secs(1));
+}
+
+#[test]
+fn kill_9_while_it_loads_leaves_no_worker() {
+    let mut inn = Inn::open(&[]);
+    inn.verb("load", &[("model", "smollm2"), ("wait", "false")]);
+    let model = inn.until("smollm2", |model| model["instances"][0]["pid"].is_u64(), SOON);
+    let pid = u32::try_from(model["instances"][0]["pid"].as_u64().unwrap()).unwrap();
+    inn.signal(Signal::KILL);
+    inn.ended(SOON);
+    gone(&[pid], Duration::from_secs(1));
+}
+
+#[test]
+fn a_stop_drains_and_leaves_nothing_within_eight_seconds() {
+    let mut inn = Inn::open(&[]);
+    inn.verb("load", &[("model", "smollm2")]);
+    let pid = inn.worker_pid("smollm2");
+    let mut stream = inn.stream("/v1/chat/completions", &long_chat());
+    let mut first = [0; 1];
+    stream.read_exact(&mut first).unwrap();
+    let told = Instant::now();
+    inn.signal(Signal::TERM);
+    assert!(inn.ended(Duration::from_secs(8)).success());
+    assert!(!alive(pid), "the worker outlived the stop, {:?} after the signal", told.elapsed());
+}
+
+#[test]
+fn a_second_signal_ends_everything_within_a_second() {
+    let mut inn = Inn::open(&[]);
+    inn.verb("load", &[("model", "smollm2")]);
+    let pid = inn.worker_pid("smollm2");
+    let mut stream = inn.stream("/v1/chat/completions", &long_chat());
+    stream.read_exact(&mut [0; 1]).unwrap();
+    inn.signal(Signal::TERM);
+    let (status, _) = wait_until_draining(&inn);
+    assert_eq!(status, 503);
+    inn.signal(Signal::TERM);
+    inn.ended(Duration::from_secs(1));
+    gone(&[pid], Duration::from_secs(1));
+}
+
+fn wait_until_draining(inn: &Inn) -> (u16, Value) {
+    let end = Instant::now() + Duration::from_secs(2);
+    loop {
+        let answer = inn.get("/readyz");
+        if answer.0 == 503 || Instant::now() > end {
+            return answer;
+        }
+    }
+}
+
+#[test]
+fn a_killed_worker_ends_its_answer_with_a_sentence_and_takes_nobody_along() {
+    let inn = Inn::open(&[]);
+    inn.verb("load", &[("model", "smollm2")]);
+    let pid = inn.worker_pid("smollm2");
+    let mut stream = inn.stream("/v1/chat/completions", &long_chat());
+    stream.read_exact(&mut [0; 64]).unwrap();
+    common::signal_to(pid, Signal::KILL);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    let error = rest.lines().filter_map(|line| line.strip_prefix("data: ")).next_back().unwrap();
+    let error: Value = serde_json::from_str(error).unwrap();
+    assert_eq!(error["error"]["code"], "worker_died", "{error:#}");
+    // The next request loads it again, after the back-off.
+    let (status, answer) = inn.json("/v1/chat/completions", &short_chat());
+    assert_eq!(status, 200, "{answer:#}");
+    assert_ne!(inn.worker_pid("smollm2"), pid);
+}
+
+#[test]
+fn unloading_while_it_loads_tells_those_who_wait() {
+    let inn = Inn::open(&[]);
+    let (loaded, unloaded) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| inn.verb("load", &[("model", "smollm2")]));
+        inn.until("smollm2", |model| model["state"] != "unloaded", SOON);
+        let unloaded = inn.verb("unload", &[("model", "smollm2")]);
+        (load.join().unwrap(), unloaded)
+    });
+    // The load may have been quicker; then it was a load and an unload.
+    if loaded.0 != 200 {
+        assert_eq!((loaded.0, &loaded.1["error"]["code"]), (503, &json!("load_cancelled")), "{loaded:?}");
+    }
+    assert_eq!(unloaded.0, 200, "{unloaded:?}");
+    inn.until("smollm2", is("unloaded"), SOON);
+}
+
+#[test]
+fn reinitialising_gives_a_receipt_and_a_new_worker() {
+    let inn = Inn::open(&[]);
+    inn.verb("load", &[("model", "smollm2")]);
+    let before = inn.worker_pid("smollm2");
+    let (status, reloaded) = inn.verb("reload", &[("model", "smollm2")]);
+    assert_eq!((status, &reloaded["receipt"]["reason"]), (200, &json!("reload")), "{reloaded:#}");
+    assert_eq!(reloaded["model"]["state"], "ready");
+    assert_ne!(inn.worker_pid("smollm2"), before);
+}
+
+#[test]
+fn greedy_answers_are_the_same_each_time_and_count_what_they_say() {
+    let inn = Inn::open(&[]);
+    let (status, first) = inn.json("/v1/chat/completions", &short_chat());
+    assert_eq!(status, 200, "{first:#}");
+    let again = inn.json("/v1/chat/completions", &short_chat()).1;
+    assert_eq!(first["choices"][0]["message"], again["choices"][0]["message"]);
+    assert!(first["timings"]["load_ms"].is_u64(), "{first:#}");
+    assert!(again["timings"]["load_ms"].is_null(), "{again:#}");
+    assert_eq!(first["usage"]["completion_tokens"].as_u64().unwrap(), 12);
+}
+
+fn long_chat() -> Value {
+    json!({ "model": "smollm2", "stream": true, "temperature": 0, "max_tokens": 2000, "ignore_eos": true,
+        "messages": [{ "role": "user", "content": "Tell me a very long story." }] })
+}
+
+fn short_chat() -> Value {
+    json!({ "model": "smollm2", "temperature": 0, "max_tokens": 12, "ignore_eos": true,
+        "messages": [{ "role": "user", "content": "Count to twenty." }] })
+}
