@@ -1,0 +1,104 @@
+//! The one form for all verbs. Without JavaScript it posts and the server redirects back with a notice; hydrated it
+//! sends the same fields and shows the same words.
+
+use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Element, FormData, Headers, HtmlFormElement, RequestInit, Response, UrlSearchParams};
+
+use crate::{Live, Notice};
+
+/// What a hydrated form accepts: the answer as a notice, always with status 200, since a browser logs every other
+/// status as an error.
+pub const NOTICE_TYPE: &str = "application/vnd.innkeeper.notice+json";
+
+/// A form that posts its fields to a verb under `/manage`.
+#[component]
+pub fn VerbForm(
+    /// The verb's path; may change with what the form is about.
+    #[prop(into)]
+    to: Signal<&'static str>,
+    /// Classes for the layout.
+    #[prop(optional)]
+    class: &'static str,
+    /// Whether there is nothing to do at the moment.
+    #[prop(optional, into)]
+    hidden: Signal<bool>,
+    /// Fields and buttons.
+    children: Children,
+) -> impl IntoView {
+    let live = expect_context::<Live>();
+    let busy = RwSignal::new(None::<&'static str>);
+    view! {
+        <form
+            action=move || to.get()
+            method="post"
+            class=class
+            hidden=move || hidden.get()
+            aria-busy=move || if busy.get().is_some() { "true" } else { "false" }
+            on:submit=move |event| submit(&event, to.get_untracked(), busy, live)
+        >
+            {children()}
+        </form>
+    }
+    .into_any()
+}
+
+fn submit(event: &SubmitEvent, to: &'static str, busy: RwSignal<Option<&'static str>>, live: Live) {
+    event.prevent_default();
+    let button = event.submitter();
+    if let Some(reason) = button.as_deref().and_then(unable) {
+        live.said.set(Some(Notice::bad(reason, "")));
+        return;
+    }
+    // The same verb is not sent twice at a time; another one may be, so that a load can be cancelled.
+    if busy.get_untracked() == Some(to) {
+        return;
+    }
+    let Some(form) = event.target().and_then(|t| t.dyn_into::<HtmlFormElement>().ok()) else { return };
+    let Some(request) = request(&form, button.as_deref()) else { return };
+    if let Ok(Some(dialog)) = form.closest("dialog") {
+        dialog.unchecked_into::<web_sys::HtmlDialogElement>().close();
+    }
+    busy.set(Some(to));
+    spawn_local(async move {
+        let notice = post(to, &request).await.unwrap_or_else(|_| lost());
+        // Quick ones may be over before the form is gone with its page.
+        let _ = busy.try_set(None);
+        live.said.set(Some(notice).filter(|notice| !notice.text.is_empty()));
+    });
+}
+
+/// Why a button cannot act now; `None`: it can.
+fn unable(button: &Element) -> Option<String> {
+    (button.get_attribute("aria-disabled").as_deref() == Some("true"))
+        .then(|| button.get_attribute("title").unwrap_or_else(|| "That cannot be done now.".to_owned()))
+}
+
+fn request(form: &HtmlFormElement, button: Option<&Element>) -> Option<RequestInit> {
+    let fields = FormData::new_with_form(form).ok()?;
+    if let Some((name, value)) = button.and_then(|b| b.get_attribute("name").zip(b.get_attribute("value"))) {
+        fields.append_with_str(&name, &value).ok()?;
+    }
+    let body = UrlSearchParams::new_with_str_sequence_sequence(&fields).ok()?;
+    let headers = Headers::new().ok()?;
+    headers.set("accept", NOTICE_TYPE).ok()?;
+    let request = RequestInit::new();
+    request.set_method("POST");
+    request.set_headers(&headers);
+    request.set_body(&body);
+    Some(request)
+}
+
+async fn post(to: &str, request: &RequestInit) -> Result<Notice, JsValue> {
+    let response = JsFuture::from(window().fetch_with_str_and_init(to, request)).await?;
+    let text = JsFuture::from(response.unchecked_into::<Response>().text()?).await?;
+    let text = text.as_string().unwrap_or_default();
+    Ok(serde_json::from_str(&text).unwrap_or_else(|_| {
+        Notice::bad("The server gave an answer that cannot be read.", "Reload this page.")
+    }))
+}
+
+fn lost() -> Notice {
+    Notice::bad("The server cannot be reached.", "Check that it still runs, then try again.")
+}

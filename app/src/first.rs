@@ -1,0 +1,70 @@
+//! What the first paint needs. It travels inside the HTML, so the browser's first render agrees with the server's.
+
+use leptos::prelude::*;
+use protocol::{Budget, Server, ServerState, Snapshot, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::{Notice, Theme, chat::Turn};
+
+/// Everything a page is first drawn from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct First {
+    /// The house.
+    pub snapshot: Snapshot,
+    /// What the verb before this page said, once.
+    pub notice: Option<Notice>,
+    /// How it looks.
+    pub theme: Theme,
+    /// This browser's conversation, as the server keeps it for the page without JavaScript; empty on other pages.
+    pub conversation: Vec<Turn>,
+}
+
+impl Default for First {
+    fn default() -> Self {
+        Self { snapshot: nothing_yet(), notice: None, theme: Theme::System, conversation: Vec::new() }
+    }
+}
+
+/// The first paint's data: taken from the contexts on the server, read from the HTML in the browser.
+pub fn take() -> First {
+    SharedValue::new(gather).into_inner()
+}
+
+#[cfg(feature = "ssr")]
+fn gather() -> First {
+    crate::request::gather()
+}
+
+/// Only reached when the HTML carried nothing that can be read; the event stream mends it within a second.
+#[cfg(not(feature = "ssr"))]
+fn gather() -> First {
+    First::default()
+}
+
+/// The house before anything is known about it.
+pub fn nothing_yet() -> Snapshot {
+    let never = Time::from_unix_ms(0);
+    Snapshot {
+        sequence: 0,
+        at: never,
+        server: Server {
+            version: String::new(),
+            pid: 0,
+            started_at: never,
+            private_bytes: None,
+            state: ServerState::Ready,
+            models_dir: String::new(),
+        },
+        host: None,
+        gpu_absent: None,
+        gpus: Vec::new(),
+        budget: Budget { ram_limit_bytes: 0, ram_reserved_bytes: 0, gpus: Vec::new() },
+        books: Vec::new(),
+        yield_until: None,
+        downloads: Vec::new(),
+        models: Vec::new(),
+        sessions: Vec::new(),
+        requests: Vec::new(),
+        receipts: Vec::new(),
+    }
+}

@@ -1,0 +1,231 @@
+//! What the page knows of the house, kept fresh while it is open.
+//!
+//! One snapshot, first from the HTML, then from the one event stream; everything on a page is derived from it by
+//! memos, so that a sample changes only the cells whose text changed. On the server nothing here ever moves.
+
+mod clock;
+mod keys;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use leptos::prelude::*;
+use protocol::{LedgerEvent, Model, ModelId, Sample, Snapshot, Time};
+
+use crate::{
+    First, Notice, Theme,
+    pure::{download::FirstSeen, series::Series},
+    words,
+};
+
+pub use keys::{SHORTCUTS_OFF, shortcuts_on};
+
+/// How fresh the page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// A still picture: no JavaScript, or not yet.
+    Still,
+    /// Events come.
+    Live,
+    /// The stream broke and is being opened again.
+    Reconnecting,
+    /// Nothing was heard for seconds; numbers are old.
+    Stale,
+}
+
+impl Link {
+    /// For `data-link` and the badge.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Still => "still",
+            Self::Live => "live",
+            Self::Reconnecting => "reconnecting",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// The page's knowledge, in the context of every component.
+#[derive(Clone, Copy)]
+pub struct Live {
+    /// The house.
+    pub snapshot: RwSignal<Snapshot>,
+    /// This moment by the server's clock; moves once a second in a browser.
+    pub now: RwSignal<Time>,
+    /// How fresh all this is.
+    pub link: RwSignal<Link>,
+    /// Minutes that this browser's clock is ahead of UTC; `None` before hydration: times are shown in UTC.
+    pub zone: RwSignal<Option<i32>>,
+    /// What models held.
+    pub series: RwSignal<Series>,
+    /// When each download was first seen.
+    pub first_seen: RwSignal<BTreeMap<String, FirstSeen>>,
+    /// What the last verb said.
+    pub said: RwSignal<Option<Notice>>,
+    /// What just happened, for the ear.
+    pub told: RwSignal<String>,
+    /// The theme as chosen.
+    pub theme: RwSignal<Theme>,
+    /// The version of the server that wrote this page.
+    pub version: StoredValue<String>,
+}
+
+impl Live {
+    /// Knows what the first paint knows.
+    pub fn new(first: &First) -> Self {
+        let mut series = Series::default();
+        series.take(&first.snapshot);
+        Self {
+            now: RwSignal::new(first.snapshot.at),
+            link: RwSignal::new(Link::Still),
+            zone: RwSignal::new(None),
+            series: RwSignal::new(series),
+            first_seen: RwSignal::new(BTreeMap::new()),
+            said: RwSignal::new(first.notice.clone().filter(|notice| !notice.text.is_empty())),
+            told: RwSignal::new(String::new()),
+            theme: RwSignal::new(first.theme),
+            version: StoredValue::new(first.snapshot.server.version.clone()),
+            snapshot: RwSignal::new(first.snapshot.clone()),
+        }
+    }
+
+    /// Starts to listen, once the page is hydrated. Effects run in browsers only.
+    pub fn listen(self) {
+        Effect::new(move |_| {
+            clock::start(self);
+            keys::start();
+            wire::start(self);
+        });
+    }
+
+    /// The models' names, in the order of the table.
+    pub fn ids(self) -> Memo<Vec<ModelId>> {
+        Memo::new(move |_| self.snapshot.with(|s| s.models.iter().map(|m| m.id.clone()).collect()))
+    }
+
+    /// One model; `None` once it has gone from the shelf.
+    pub fn model(self, id: ModelId) -> Memo<Option<Model>> {
+        Memo::new(move |_| self.snapshot.with(|s| s.models.iter().find(|m| m.id == id).cloned()))
+    }
+
+    /// Something derived from the snapshot, recomputed with it and passed on only when it differs.
+    pub fn memo<T: PartialEq + Send + Sync + 'static>(
+        self,
+        derive: impl Fn(&Snapshot) -> T + Send + Sync + 'static,
+    ) -> Memo<T> {
+        Memo::new(move |_| self.snapshot.with(&derive))
+    }
+
+    /// A moment as `14:02:31`, in this browser's zone once it is known.
+    pub fn clock_text(self, at: Time) -> String {
+        match self.zone.get() {
+            Some(ahead) => words::clock(at, ahead),
+            None => format!("{} UTC", words::clock(at, 0)),
+        }
+    }
+
+    fn take_snapshot(self, new: Snapshot) {
+        // A stream that was opened again may bring what is older than what is known.
+        if new.sequence < self.snapshot.with_untracked(|old| old.sequence) {
+            return;
+        }
+        clock::heard(self, new.at);
+        self.first_seen.update(|seen| {
+            seen.retain(|reference, _| new.downloads.iter().any(|d| d.reference == *reference));
+            for download in &new.downloads {
+                let first = FirstSeen { at_ms: new.at.unix_ms(), done_bytes: download.done_bytes };
+                seen.entry(download.reference.clone()).or_insert(first);
+            }
+        });
+        self.remember(&new);
+        self.snapshot.set(new);
+    }
+
+    fn take_sample(self, sample: Sample) {
+        clock::heard(self, sample.at);
+        self.snapshot.update(|snapshot| apply(snapshot, sample));
+        self.snapshot.with_untracked(|snapshot| self.remember(snapshot));
+    }
+
+    fn take_event(self, event: &LedgerEvent) {
+        let told = words::told(event);
+        if !told.is_empty() {
+            wire::announce(self, told);
+        }
+    }
+
+    fn remember(self, snapshot: &Snapshot) {
+        self.series.maybe_update(|series| series.take(snapshot));
+    }
+}
+
+/// Joins a sample to what is known.
+fn apply(snapshot: &mut Snapshot, sample: Sample) {
+    if sample.sequence < snapshot.sequence {
+        return;
+    }
+    snapshot.sequence = sample.sequence;
+    snapshot.at = sample.at;
+    snapshot.host = sample.host.or(snapshot.host.take());
+    snapshot.requests = sample.requests;
+    snapshot.server.private_bytes = sample.server_bytes.or(snapshot.server.private_bytes);
+    if !sample.books.is_empty() {
+        snapshot.books = sample.books;
+    }
+    for one in sample.models {
+        let model = snapshot.models.iter_mut().find(|model| model.id == one.id);
+        if let Some(instance) = model.and_then(|model| model.instances.first_mut()) {
+            instance.memory = one.memory.or(instance.memory.take());
+            instance.tokens_per_second = one.tokens_per_second;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{example, first::nothing_yet};
+    use protocol::{Memory, ModelSample, Quality};
+
+    fn sample(sequence: u64, private_bytes: u64) -> Sample {
+        let at = Time::from_unix_ms(1000);
+        let memory = Memory {
+            private_bytes,
+            mapped_bytes: 1,
+            gpu_bytes: None,
+            quality: Quality::Exact,
+            measured_at: at,
+        };
+        let one =
+            ModelSample { id: "a".parse().unwrap(), memory: Some(memory), tokens_per_second: Some(9.0) };
+        Sample {
+            sequence,
+            at,
+            host: None,
+            books: Vec::new(),
+            models: vec![one],
+            requests: Vec::new(),
+            server_bytes: Some(7),
+        }
+    }
+
+    #[test]
+    fn a_sample_changes_the_numbers_and_nothing_else() {
+        let mut snapshot = nothing_yet();
+        snapshot.models = vec![example::ready("a", 5), example::ready("b", 6)];
+        apply(&mut snapshot, sample(3, 50));
+        assert_eq!(crate::pure::held(&snapshot.models[0]), 50);
+        assert_eq!(crate::pure::held(&snapshot.models[1]), 6);
+        assert_eq!(snapshot.server.private_bytes, Some(7));
+        assert_eq!(snapshot.sequence, 3);
+    }
+
+    #[test]
+    fn a_sample_older_than_what_is_known_is_dropped() {
+        let mut snapshot = nothing_yet();
+        snapshot.sequence = 9;
+        snapshot.models = vec![example::ready("a", 5)];
+        apply(&mut snapshot, sample(3, 50));
+        assert_eq!(crate::pure::held(&snapshot.models[0]), 5);
+    }
+}

@@ -1,0 +1,29 @@
+//! POST /manage/load
+
+use leptos::prelude::*;
+use protocol::Model;
+
+use super::{OneOrAll, Refusal};
+
+/// Loads a model, joins a load in progress, or counts as a use of a loaded one. `model=*`: all that are loaded.
+/// Answers when it is ready, unless `wait=false`.
+#[server(name = LoadModel, prefix = "/manage", endpoint = "load")]
+pub async fn load(
+    model: String,
+    idle_timeout: Option<String>,
+    context: Option<u32>,
+    wait: Option<bool>,
+) -> Result<OneOrAll<Model>, Refusal> {
+    use super::arguments::{Target, span};
+    let wish = manager::LoadWish {
+        idle_timeout: idle_timeout.as_deref().map(span).transpose()?,
+        context,
+        wait: wait.unwrap_or(true),
+        by: crate::request::caller(),
+    };
+    let desk = crate::request::desk()?;
+    Ok(match Target::read(&model)? {
+        Target::All => OneOrAll::All(desk.load_all(wish).await.into_iter().map(Into::into).collect()),
+        Target::One(id) => OneOrAll::One(desk.load(id, wish).await?),
+    })
+}

@@ -1,0 +1,57 @@
+//! The server functions under `/manage`, one verb a file. They take form fields, answer plain JSON, and say what
+//! went wrong as a [`Refusal`]; status codes, redirects and notices are the server's business (its answer layer).
+#![cfg_attr(
+    feature = "ssr",
+    expect(
+        unreachable_pub,
+        reason = "the server macro keeps each function's body in a hidden place, as pub"
+    )
+)]
+#![expect(
+    missing_docs,
+    reason = "the server macro makes a struct of each function's arguments and documents no field"
+)]
+
+mod answers;
+#[cfg(feature = "ssr")]
+mod arguments;
+mod cancel;
+mod cancel_pull;
+mod chat;
+mod cleanup;
+mod end_session;
+mod forget;
+mod history;
+mod idle_timeout;
+mod load;
+mod pin;
+mod pull;
+mod refusal;
+mod reload;
+mod remove;
+mod rescan;
+mod sessions;
+mod snapshot;
+mod theme;
+mod unload;
+
+pub use answers::{OneOrAll, Part};
+pub use cancel::{CancelRequest, Cancelled, cancel};
+pub use cancel_pull::{CancelPull, cancel_pull};
+pub use chat::{Converse, chat};
+pub use cleanup::{CleanUpResources, cleanup};
+pub use end_session::{EndSession, Ended, end_session};
+pub use forget::{ForgetConversation, Forgotten, forget};
+pub use history::{History, ReadHistory, history};
+pub use idle_timeout::{SetIdleTimeout, idle_timeout};
+pub use load::{LoadModel, load};
+pub use pin::{PinModel, pin};
+pub use pull::{PullModel, Pulling, pull};
+pub use refusal::Refusal;
+pub use reload::{ReloadModel, reload};
+pub use remove::{RemoveModel, Removed, remove};
+pub use rescan::{LookAgain, Shelf, rescan};
+pub use sessions::{ListSessions, Sessions, sessions};
+pub use snapshot::{TakeSnapshot, snapshot};
+pub use theme::{Chosen, SetTheme, theme};
+pub use unload::{UnloadModel, unload};

@@ -1,0 +1,40 @@
+//! What pages and server functions need beyond the manager's desk. The server implements it and puts an
+//! `Arc<dyn House>` into the context of every request.
+
+use std::{pin::Pin, sync::Arc};
+
+use protocol::{Download, ModelId, Problem, Snapshot};
+
+use crate::chat::Turn;
+
+/// An answer that takes a while.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'a>>;
+
+/// The parts of the house that the manager does not own: the shelf with its downloads, and the conversations of
+/// browsers without JavaScript.
+pub trait House: Send + Sync + 'static {
+    /// Everything at this moment, as `/events` sends it: the manager's snapshot with the downloads joined to it.
+    fn snapshot(&self) -> Arc<Snapshot>;
+
+    /// Begins to fetch a model and answers at once; the snapshot's downloads tell how it goes on.
+    fn pull(&self, reference: String, by: String) -> Answer<'_, Download>;
+
+    /// Stops a fetch, or clears a failed one away. Whether there was one.
+    fn cancel_pull(&self, reference: String) -> Answer<'_, bool>;
+
+    /// Removes a model's files; one that is loaded is a conflict. The bytes that came free.
+    fn remove(&self, model: ModelId, by: String) -> Answer<'_, u64>;
+
+    /// Reads the models folder again. How many models there are now.
+    fn rescan(&self) -> Answer<'_, u32>;
+
+    /// The conversation that is kept for a browser, oldest turn first.
+    fn conversation(&self, key: &str) -> Vec<Turn>;
+
+    /// Says something in a browser's conversation and waits for the whole answer, which is kept there; so is a
+    /// failure. `system` is what the model is told first; `None`: nothing.
+    fn say(&self, key: String, model: ModelId, prompt: String, system: Option<String>) -> Answer<'_, Turn>;
+
+    /// Forgets a browser's conversation.
+    fn forget(&self, key: &str);
+}

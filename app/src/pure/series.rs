@@ -1,0 +1,233 @@
+//! What models held over the last fifteen minutes, gathered from the live samples.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use protocol::{ModelId, Snapshot, Time};
+
+use super::held;
+
+/// How far back the series reaches.
+pub const SPAN_MS: i64 = 15 * 60 * 1000;
+/// Samples come every second; a point this often is enough for a chart of this width.
+const STEP_MS: i64 = 5000;
+/// A longer pause between two points is a gap: nobody listened then.
+const GAP_MS: i64 = 3 * STEP_MS;
+
+/// The picture's size in its own units.
+pub const WIDTH: f64 = 1000.0;
+/// Likewise.
+pub const HEIGHT: f64 = 120.0;
+
+/// What each model held at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// When.
+    pub at: Time,
+    /// Models that held something.
+    pub held: Vec<(ModelId, u64)>,
+}
+
+impl Point {
+    /// All models together.
+    pub fn total(&self) -> u64 {
+        self.held.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    fn of(&self, id: &ModelId) -> u64 {
+        self.held.iter().find(|(held, _)| held == id).map_or(0, |(_, bytes)| *bytes)
+    }
+}
+
+/// Points in order of time, never longer than the span.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Series {
+    points: VecDeque<Point>,
+}
+
+impl Series {
+    /// Takes what a snapshot says, unless a point of the last seconds already says the same models. Returns whether
+    /// anything was taken.
+    pub fn take(&mut self, snapshot: &Snapshot) -> bool {
+        let held: Vec<_> =
+            snapshot.models.iter().map(|m| (m.id.clone(), held(m))).filter(|(_, bytes)| *bytes > 0).collect();
+        let at = snapshot.at;
+        if let Some(last) = self.points.back() {
+            let age = at.unix_ms() - last.at.unix_ms();
+            let same = last.held.iter().map(|(id, _)| id).eq(held.iter().map(|(id, _)| id));
+            if age <= 0 || (age < STEP_MS && same) {
+                return false;
+            }
+        }
+        self.points.push_back(Point { at, held });
+        while self.points.front().is_some_and(|first| at.unix_ms() - first.at.unix_ms() > SPAN_MS) {
+            self.points.pop_front();
+        }
+        true
+    }
+
+    /// Every model that held something, by name.
+    pub fn ids(&self) -> Vec<ModelId> {
+        let all: BTreeSet<_> =
+            self.points.iter().flat_map(|p| p.held.iter().map(|(id, _)| id.clone())).collect();
+        all.into_iter().collect()
+    }
+
+    /// The newest point.
+    pub fn last(&self) -> Option<&Point> {
+        self.points.back()
+    }
+
+    /// The oldest point.
+    pub fn first(&self) -> Option<&Point> {
+        self.points.front()
+    }
+
+    /// The point with the largest total, the newest of several.
+    pub fn peak(&self) -> Option<&Point> {
+        self.points.iter().max_by_key(|point| point.total())
+    }
+
+    /// The scale's upper end: 1, 2, 3, 4, 6 or 8 times a power of two that holds the peak; at least 4 MiB.
+    pub fn top(&self) -> u64 {
+        let peak = self.peak().map_or(0, Point::total);
+        let mut base = 1_u64 << 20;
+        loop {
+            if let Some(top) = [4, 6, 8].into_iter().map(|n| n * base).find(|top| peak <= *top) {
+                return top;
+            }
+            base *= 2;
+        }
+    }
+
+    /// The area of one model, stacked on those before it by name, as an SVG path.
+    pub fn area(&self, id: &ModelId) -> String {
+        let (Some(end), top) = (self.points.back().map(|p| p.at), self.top() as f64) else {
+            return String::new();
+        };
+        let x = |at: Time| WIDTH - (end.unix_ms() - at.unix_ms()) as f64 / SPAN_MS as f64 * WIDTH;
+        let y = |bytes: u64| HEIGHT - bytes as f64 / top * HEIGHT;
+        let mut path = String::new();
+        let points: Vec<_> = self.points.iter().collect();
+        for run in points.chunk_by(|a, b| b.at.unix_ms() - a.at.unix_ms() <= GAP_MS) {
+            let steps: Vec<_> = run
+                .iter()
+                .enumerate()
+                .map(|(n, point)| {
+                    let until = run.get(n + 1).map_or(point.at, |next| next.at);
+                    let below: u64 = point.held.iter().filter(|(other, _)| other < id).map(|(_, b)| b).sum();
+                    (x(point.at), x(until), y(below + point.of(id)), y(below))
+                })
+                .collect();
+            draw(&mut path, &steps);
+        }
+        path
+    }
+
+    /// One point a minute, the newest first: the table behind the picture.
+    pub fn minutes(&self) -> Vec<&Point> {
+        let mut rows: Vec<&Point> = Vec::new();
+        for point in self.points.iter().rev() {
+            let minute = |p: &Point| p.at.unix_ms().div_euclid(60_000);
+            if rows.last().is_none_or(|last| minute(last) != minute(point)) {
+                rows.push(point);
+            }
+        }
+        rows
+    }
+}
+
+/// Appends one closed outline: along the upper edge of all steps, back along the lower one.
+fn draw(path: &mut String, steps: &[(f64, f64, f64, f64)]) {
+    use std::fmt::Write;
+    let Some((first, last)) = steps.first().zip(steps.last()) else { return };
+    if steps.iter().all(|(_, _, upper, lower)| lower - upper < 0.05) {
+        return;
+    }
+    // A lone point has no width; it is drawn as thick as a line.
+    let end = last.1.max(first.0 + 1.0);
+    // Writing into a String cannot fail.
+    let _ = write!(path, "M{:.1} {:.1}", first.0, first.3);
+    for (from, _, upper, _) in steps {
+        let _ = write!(path, "H{from:.1}V{upper:.1}");
+    }
+    let _ = write!(path, "H{end:.1}");
+    for (from, _, _, lower) in steps.iter().rev() {
+        let _ = write!(path, "V{lower:.1}H{from:.1}");
+    }
+    path.push('Z');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{example, first::nothing_yet};
+    use proptest::prelude::*;
+
+    fn at(ms: i64, held: &[(&str, u64)]) -> Snapshot {
+        let models = held.iter().map(|(id, bytes)| example::ready(id, *bytes)).collect();
+        Snapshot { at: Time::from_unix_ms(ms), models, ..nothing_yet() }
+    }
+
+    #[test]
+    fn a_point_is_taken_every_five_seconds_or_when_a_model_comes_or_goes() {
+        let mut series = Series::default();
+        assert!(series.take(&at(0, &[("a", 1)])));
+        assert!(!series.take(&at(1000, &[("a", 2)])), "too early");
+        assert!(series.take(&at(2000, &[("a", 2), ("b", 1)])), "b came");
+        assert!(series.take(&at(7000, &[("a", 2), ("b", 1)])), "five seconds on");
+        assert!(!series.take(&at(7000, &[])), "the same moment twice");
+    }
+
+    #[test]
+    fn the_series_forgets_what_is_older_than_its_span() {
+        let mut series = Series::default();
+        for second in 0..2000 {
+            series.take(&at(second * 1000, &[("a", 1 << 20)]));
+        }
+        assert!(series.points.len() <= 182, "{}", series.points.len());
+        assert!(series.minutes().len() <= 16);
+    }
+
+    #[test]
+    fn areas_are_stacked_and_break_where_nobody_listened() {
+        let mut series = Series::default();
+        series.take(&at(0, &[("a", 2 << 20), ("b", 2 << 20)]));
+        series.take(&at(5000, &[("a", 2 << 20), ("b", 2 << 20)]));
+        series.take(&at(600_000, &[("a", 2 << 20)]));
+        let a = series.area(&"a".parse().unwrap());
+        let b = series.area(&"b".parse().unwrap());
+        assert_eq!(a.matches('Z').count(), 2, "{a}");
+        assert_eq!(b.matches('Z').count(), 1, "{b}");
+        assert!(a.contains("V60.0") && b.contains("V0.0"), "{a} {b}");
+    }
+
+    #[test]
+    fn the_scale_is_round_and_holds_the_peak() {
+        let mut series = Series::default();
+        assert_eq!(series.top(), 4 << 20);
+        series.take(&at(0, &[("a", 33 << 20)]));
+        assert_eq!(series.top(), 48 << 20);
+        assert_eq!(series.peak().map(Point::total), Some(33 << 20));
+    }
+
+    proptest! {
+        #[test]
+        fn no_area_ever_leaves_the_picture(
+            held in prop::collection::vec((1_i64..20_000, 0_u64..(1 << 36), 0_u64..(1 << 36)), 1..60),
+        ) {
+            let mut series = Series::default();
+            let mut ms = 0;
+            for (step, a, b) in held {
+                ms += step;
+                series.take(&at(ms, &[("a", a), ("b", b)]));
+            }
+            for id in series.ids() {
+                let path = series.area(&id);
+                for number in path.split(|c: char| c.is_ascii_alphabetic() || c == ' ').filter(|n| !n.is_empty()) {
+                    let number: f64 = number.parse().unwrap();
+                    prop_assert!((-0.05..=1001.0).contains(&number), "{}", path);
+                }
+            }
+        }
+    }
+}

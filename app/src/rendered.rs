@@ -1,0 +1,220 @@
+//! The pages as the server writes them, whole documents through leptos's own handler.
+
+use std::sync::Arc;
+
+use axum::{body::Body, extract::Request};
+use leptos::{nonce::Nonce, prelude::*};
+use protocol::{Download, ModelId, Problem, Snapshot};
+
+use crate::{
+    App, Assets, Browser, Notice, Theme,
+    chat::{Turn, Who},
+    example,
+    first::nothing_yet,
+    ports::{Answer, House},
+    shell,
+};
+
+struct Double(Snapshot);
+
+fn refused<T: Send + 'static>() -> Answer<'static, T> {
+    Box::pin(async { Err(Problem::new(protocol::Code::NotFound, "Not in this test.", "")) })
+}
+
+impl House for Double {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(self.0.clone())
+    }
+    fn pull(&self, _: String, _: String) -> Answer<'_, Download> {
+        refused()
+    }
+    fn cancel_pull(&self, _: String) -> Answer<'_, bool> {
+        refused()
+    }
+    fn remove(&self, _: ModelId, _: String) -> Answer<'_, u64> {
+        refused()
+    }
+    fn rescan(&self) -> Answer<'_, u32> {
+        refused()
+    }
+    fn conversation(&self, key: &str) -> Vec<Turn> {
+        let turn = |who, text: &str, note: &str| Turn {
+            who,
+            text: text.to_owned(),
+            note: note.to_owned(),
+            failed: note.starts_with("It"),
+        };
+        if key != "cookie" {
+            return Vec::new();
+        }
+        vec![
+            turn(Who::User, "Why is the sky blue?", ""),
+            turn(
+                Who::Assistant,
+                "Because air scatters short waves\n  more than long ones.\n<script>alert(1)</script>",
+                "41 tok/s \u{b7} first token after 0.31 s \u{b7} 38 tokens \u{b7} smollm2 was loaded for it in 0.42 s",
+            ),
+            turn(Who::User, "And at night?", ""),
+            turn(Who::Assistant, "", "It does not fit: needs 9.1 GiB; 6.0 is free. Unload qwen (4.2 GiB)?"),
+        ]
+    }
+    fn say(&self, _: String, _: ModelId, _: String, _: Option<String>) -> Answer<'_, Turn> {
+        refused()
+    }
+    fn forget(&self, _: &str) {}
+}
+
+/// A document, as a browser gets it.
+async fn page(path: &str, snapshot: Snapshot, notice: Option<Notice>, theme: Theme) -> String {
+    let context = move || {
+        provide_context(Arc::new(Double(snapshot.clone())) as Arc<dyn House>);
+        provide_context(Nonce::new());
+        provide_context(notice.clone());
+        provide_context(theme);
+        provide_context(Browser("cookie".to_owned()));
+    };
+    let assets = || Assets { js: "/a.js".to_owned(), wasm: "/a.wasm".to_owned(), css: "/a.css".to_owned() };
+    let _ = any_spawner::Executor::init_tokio();
+    let render = leptos_axum::render_app_async_with_context(context, move || shell(assets()));
+    let response = render(Request::get(path).body(Body::empty()).unwrap()).await;
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What a browser would show: the document without what hydration needs.
+fn visible(html: &str) -> String {
+    html.split("<script").map(|part| part.split_once("</script>").map_or(part, |(_, rest)| rest)).collect()
+}
+
+/// Where pictures of the pages are made from, when somebody asks for them.
+fn keep(name: &str, html: &str) {
+    if let Ok(folder) = std::env::var("INNKEEPER_PREVIEW") {
+        std::fs::write(format!("{folder}/{name}.html"), html).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_part_of_resources_is_there_without_javascript() {
+    let html = page("/", example::busy_day(), None, Theme::Dark).await;
+    keep("resources-dark", &html);
+    let shown = visible(&html);
+    for text in [
+        "Models use 1.05 GiB. 18.0 GiB is free.",
+        "2 of 5 models loaded",
+        "frees about 33 MiB",
+        "reading weights, 62 %",
+        "would take about 41 MiB",
+        "in 1 min 48 s",
+        "last used by the page",
+        "33.1 of 33.1 MiB",
+        "512 MiB did not come back: held by process 4121",
+        "No GPU found: NVIDIA driver not loaded. Models run on the CPU.",
+        "The file ends before its last tensor.",
+        "14:02:31 UTC",
+        "name=\"idle_timeout\"",
+        "action=\"/manage/cleanup\"",
+        "action=\"/manage/cancel\"",
+    ] {
+        assert!(shown.contains(text), "{text} is missing");
+    }
+    assert!(html.contains("data-theme=\"dark\""));
+}
+
+#[tokio::test]
+async fn rows_carry_their_model_and_state() {
+    let html = page("/", example::busy_day(), None, Theme::System).await;
+    for (model, state) in
+        [("smollm2", "ready"), ("llama-3.2-3b", "loading"), ("minilm", "unloaded"), ("phi-broken", "failed")]
+    {
+        assert!(html.contains(&format!("data-model=\"{model}\" data-state=\"{state}\"")), "{model}");
+    }
+    assert!(!html.contains("<html lang=\"en\" data-theme"));
+}
+
+#[tokio::test]
+async fn no_page_has_an_inline_style_and_every_script_has_the_nonce() {
+    for path in ["/", "/chat", "/?ask=cleanup", "/nowhere"] {
+        let html = page(path, example::busy_day(), None, Theme::Light).await;
+        assert!(!html.contains(" style="), "{path}");
+        let scripts = html.matches("<script").count();
+        assert!(scripts >= 2, "{path}: the boot script and the first paint's data");
+        assert_eq!(
+            html.matches("<script").count(),
+            html.split("<script").filter(|s| s.split('>').next().unwrap().contains("nonce=")).count(),
+            "{path}"
+        );
+        assert_eq!(html.matches("<h1").count(), 1, "{path}");
+        assert_eq!(html.matches("<main").count(), 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_dialog_can_be_asked_for_without_javascript() {
+    let html = page("/?ask=cleanup", example::busy_day(), None, Theme::Light).await;
+    keep("cleanup-light", &html);
+    let dialog = html.split("<dialog").find(|part| part.contains("id=\"cleanup\"")).unwrap();
+    assert!(dialog.split('>').next().unwrap().contains(" open"));
+    assert!(dialog.contains("smollm2") && dialog.contains("33.1 MiB"), "what goes");
+    assert!(dialog.contains("2 requests") && dialog.contains("is being loaded"), "what is kept and why");
+    let reinitialise = html.split("<dialog").find(|part| part.contains("id=\"reinitialise\"")).unwrap();
+    assert!(!reinitialise.split('>').next().unwrap().contains(" open"));
+}
+
+#[tokio::test]
+async fn a_notice_is_shown_with_its_hint() {
+    let notice = Notice::bad("Needs 9.1 GiB; 6.0 is free.", "Unload qwen (4.2 GiB)?");
+    let html = visible(&page("/", example::busy_day(), Some(notice), Theme::Light).await);
+    assert!(html.contains("data-good=\"false\""));
+    assert!(html.contains("Needs 9.1 GiB; 6.0 is free.") && html.contains("Unload qwen (4.2 GiB)?"));
+}
+
+#[tokio::test]
+async fn an_empty_house_offers_a_model_and_says_where_files_go() {
+    let mut snapshot = nothing_yet();
+    snapshot.server.models_dir = "/data/models".to_owned();
+    let html = page("/", snapshot, None, Theme::Light).await;
+    keep("empty-light", &html);
+    let shown = visible(&html);
+    assert!(shown.contains("Download smollm2, 94 MiB") && shown.contains("/data/models"));
+    assert!(shown.contains("Memory has not been measured yet."));
+}
+
+#[tokio::test]
+async fn a_conversation_is_shown_as_text_and_never_as_html() {
+    let html = page("/chat", example::busy_day(), None, Theme::Light).await;
+    keep("chat-light", &html);
+    let shown = visible(&html);
+    assert!(shown.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+    assert!(shown.contains("\n  more than long ones."));
+    assert!(!shown.contains("<option value=\"minilm\""), "embeddings do not chat");
+}
+
+#[tokio::test]
+async fn the_filter_works_without_javascript() {
+    let html = page("/?q=SMOL", example::busy_day(), None, Theme::Light).await;
+    keep("resources-light-filtered", &html);
+    let rows = |hidden: bool| {
+        html.split("<tbody")
+            .skip(1)
+            .filter(|r| r.contains("data-model") && r.split('>').next().unwrap().contains("hidden") == hidden)
+            .count()
+    };
+    assert_eq!((rows(false), rows(true)), (1, 4));
+}
+
+#[tokio::test]
+async fn pictures_of_the_pages_can_be_made() {
+    let html = page("/", example::busy_day(), None, Theme::Light).await;
+    keep("resources-light", &html);
+    assert!(html.starts_with("<!DOCTYPE html>"));
+    let chat = page("/chat", example::busy_day(), None, Theme::Dark).await;
+    keep("chat-dark", &chat);
+    assert!(chat.contains("data-theme=\"dark\""));
+}
+
+#[tokio::test]
+async fn routes_can_be_listed_outside_any_request() {
+    let routes = leptos_axum::generate_route_list(App);
+    let paths: Vec<_> = routes.iter().map(|route| route.path().to_owned()).collect();
+    assert_eq!(paths, ["/", "/chat"]);
+}

@@ -1,0 +1,194 @@
+//! What a model's row says.
+
+use protocol::{IdleTimeout, Model, ModelKind, ModelState, Time};
+
+use super::{bytes, count, setting, span};
+
+/// What the column "Unloads" says: the fact, and below it why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unloads {
+    /// `in 1 min 48 s`, `not while in use`; empty: nothing to say.
+    pub when: String,
+    /// `last used by the page`; empty: nothing to say.
+    pub why: String,
+    /// Whether a countdown runs that "Keep" would reset.
+    pub counting: bool,
+}
+
+/// `chat · llama · Q4_1 · 94 MiB on disk`, without the parts that are not known.
+pub fn about_file(model: &Model) -> String {
+    let kind = match model.kind {
+        ModelKind::Chat => "chat",
+        ModelKind::Embedding => "embeddings",
+    };
+    let on_disk = format!("{} on disk", super::about(model.size_bytes));
+    [kind, &model.family, &model.quantization, &on_disk]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" \u{b7} ")
+}
+
+/// The state in words: `ready`, `reading weights, 60 %`, `draining, 2 left`.
+pub fn state(model: &Model) -> String {
+    match model.state {
+        ModelState::Loading => match &model.progress {
+            Some(p) if p.total > 0 => format!("{}, {} %", p.stage, percent(p.done, p.total)),
+            Some(p) if !p.stage.is_empty() => p.stage.clone(),
+            _ => "loading".to_owned(),
+        },
+        ModelState::Waiting => match &model.progress {
+            Some(p) if !p.stage.is_empty() => p.stage.clone(),
+            _ => "waiting for room".to_owned(),
+        },
+        ModelState::Draining if model.in_flight > 0 => format!("draining, {} left", model.in_flight),
+        ModelState::Unloading => "giving memory back".to_owned(),
+        other => other.word().to_owned(),
+    }
+}
+
+/// The line under the state: speed, how long it has been idle, when it is tried again; empty: nothing to say.
+pub fn state_more(model: &Model, now: Time) -> String {
+    match model.state {
+        ModelState::Ready => {
+            let speed = model.instances.first().and_then(|i| i.tokens_per_second);
+            match (speed, model.idle_since) {
+                (Some(speed), _) => format!("{speed:.0} tok/s now"),
+                (None, Some(since)) => format!("idle {}", span(between(since, now))),
+                (None, None) => String::new(),
+            }
+        }
+        ModelState::Failed | ModelState::Waiting => match model.failure.as_ref().map(|f| f.retry_at) {
+            Some(Some(at)) if at > now => format!("next try in {}", span(between(now, at))),
+            Some(None) if model.state == ModelState::Failed => "until somebody loads it".to_owned(),
+            _ => String::new(),
+        },
+        ModelState::Stuck => match model.instances.first() {
+            Some(instance) => format!("process {} cannot be ended", instance.pid),
+            None => "its process cannot be ended".to_owned(),
+        },
+        _ => String::new(),
+    }
+}
+
+/// Who uses it: `2 requests, 1 waiting`; empty: nobody.
+pub fn in_use(model: &Model) -> String {
+    match (u64::from(model.in_flight), u64::from(model.queued)) {
+        (0, 0) => String::new(),
+        (0, queued) => format!("{queued} waiting"),
+        (running, 0) => count(running, "request"),
+        (running, queued) => format!("{}, {queued} waiting", count(running, "request")),
+    }
+}
+
+/// When it will be unloaded by itself, and why.
+pub fn unloads(model: &Model, now: Time) -> Unloads {
+    let said = |when: &str, why: String| Unloads { when: when.to_owned(), why, counting: false };
+    let asked = || model.last_reset_by.as_ref().map_or_else(String::new, |who| format!("asked by {who}"));
+    match model.state {
+        ModelState::Loading | ModelState::Waiting => said("", asked()),
+        ModelState::Draining => said("when its requests end", "at most 30 s from the click".to_owned()),
+        ModelState::Ready if model.pinned => said("never", "pinned".to_owned()),
+        ModelState::Ready if model.in_flight > 0 => said("not while in use", String::new()),
+        ModelState::Ready => match model.unload_at {
+            Some(at) => Unloads {
+                when: if at > now { format!("in {}", span(between(now, at))) } else { "now".to_owned() },
+                why: model
+                    .last_reset_by
+                    .as_ref()
+                    .map_or_else(String::new, |who| format!("last used by {who}")),
+                counting: true,
+            },
+            None => said("never", String::new()),
+        },
+        _ => Unloads::default(),
+    }
+}
+
+/// The model's idle timeout in words: `10 min`, `never`, `at once`.
+pub fn idle_timeout(timeout: IdleTimeout) -> String {
+    match timeout {
+        IdleTimeout::Never => "never".to_owned(),
+        IdleTimeout::After { ms: 0 } => "at once".to_owned(),
+        IdleTimeout::After { ms } => setting(ms),
+    }
+}
+
+/// How much of a whole is done, 0 to 100; 100 only when all of it is.
+fn percent(done: u64, total: u64) -> u64 {
+    (done.min(total) as f64 / total as f64 * 100.0).floor() as u64
+}
+
+fn between(from: Time, to: Time) -> u64 {
+    u64::try_from(to.unix_ms() - from.unix_ms()).unwrap_or(0)
+}
+
+/// What a model holds, for a sentence: `33.1 MiB`, with what stands on GPUs; `None`: not measured.
+pub(super) fn holds(model: &Model) -> Option<String> {
+    let memory = model.instances.first()?.memory.as_ref()?;
+    let ram = bytes(memory.private_bytes);
+    Some(match memory.gpu_bytes {
+        Some(gpu) if gpu > 0 => format!("{ram} and {} on the GPU", bytes(gpu)),
+        _ => ram,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+    use protocol::Progress;
+
+    fn at(ms: i64) -> Time {
+        Time::from_unix_ms(ms)
+    }
+
+    #[test]
+    fn an_idle_model_says_when_it_goes_and_who_used_it_last() {
+        let mut model = example::ready("smollm2", 33 << 20);
+        model.idle_since = Some(at(0));
+        model.unload_at = Some(at(300_000));
+        model.last_reset_by = Some("the page".to_owned());
+        let unloads = unloads(&model, at(192_000));
+        assert_eq!(unloads.when, "in 1 min 48 s");
+        assert_eq!(unloads.why, "last used by the page");
+        assert!(unloads.counting);
+        assert_eq!(state_more(&model, at(192_000)), "idle 3 min 12 s");
+    }
+
+    #[test]
+    fn a_model_in_use_or_pinned_has_no_countdown() {
+        let mut model = example::ready("smollm2", 33 << 20);
+        model.in_flight = 2;
+        assert_eq!(unloads(&model, at(0)).when, "not while in use");
+        assert_eq!(in_use(&model), "2 requests");
+        model.in_flight = 0;
+        model.pinned = true;
+        assert_eq!(unloads(&model, at(0)).why, "pinned");
+    }
+
+    #[test]
+    fn progress_reaches_a_hundred_percent_only_at_the_end() {
+        let mut model = example::unloaded("llama");
+        model.state = ModelState::Loading;
+        model.progress = Some(Progress { stage: "reading weights".to_owned(), done: 999, total: 1000 });
+        assert_eq!(state(&model), "reading weights, 99 %");
+        model.progress = Some(Progress { stage: "starting".to_owned(), done: 0, total: 0 });
+        assert_eq!(state(&model), "starting");
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_never_makes_a_span_negative() {
+        let mut model = example::ready("smollm2", 33 << 20);
+        model.idle_since = Some(at(5000));
+        assert_eq!(state_more(&model, at(0)), "idle 0 s");
+    }
+
+    #[test]
+    fn what_is_not_known_about_a_file_is_left_out() {
+        let mut model = example::unloaded("new");
+        model.family.clear();
+        model.quantization.clear();
+        assert_eq!(about_file(&model), "chat \u{b7} 94 MiB on disk");
+    }
+}
