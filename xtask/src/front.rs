@@ -59,20 +59,21 @@ fn wasm_target(places: &Places) -> Result<()> {
 }
 
 /// Flags that keep this machine's paths out of the WASM. The last that matches wins, so the narrow ones come last.
-pub(crate) fn remap_flags(places: &Places) -> OsString {
+/// The checkout is not among them: cargo names its own files relative to it, and a flag that differs between two
+/// clones would build every dependency again.
+fn remap_flags() -> OsString {
     let home = places::cargo_home();
-    let mut from = vec![(places.root.clone(), "src"), (home.clone(), "cargo")];
     // Each registry has a folder of its own, named after its host.
     let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
-    from.extend(registries.map(|entry| (entry.path(), "dep")));
-    let mut flags = OsString::new();
-    for (path, name) in from {
-        if !flags.is_empty() {
-            flags.push("\x1f");
-        }
-        flags.push("--remap-path-prefix=");
-        flags.push(path);
-        flags.push(format!("={name}"));
+    let mut registries: Vec<_> = registries.map(|entry| entry.path()).collect();
+    registries.sort();
+    let mut flags = OsString::from("--remap-path-prefix=");
+    flags.push(&home);
+    flags.push("=cargo");
+    for registry in registries {
+        flags.push("\x1f--remap-path-prefix=");
+        flags.push(registry);
+        flags.push("=dep");
     }
     flags
 }
@@ -80,7 +81,7 @@ pub(crate) fn remap_flags(places: &Places) -> OsString {
 /// Cargo for the browser's half. The flags are in the encoded form (paths may have spaces) and only here: another
 /// build must not be done again because of them.
 pub(crate) fn cargo_for_wasm(places: &Places) -> Tool {
-    places.cargo().env("CARGO_ENCODED_RUSTFLAGS", remap_flags(places))
+    places.cargo().env("CARGO_ENCODED_RUSTFLAGS", remap_flags())
 }
 
 fn compile(places: &Places) -> Result<()> {
@@ -199,13 +200,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checkout_and_cargos_folder_are_renamed_narrow_ones_last() {
-        let places = Places { root: "/a b/checkout".into(), target: "/t".into() };
-        let flags = remap_flags(&places).into_string().unwrap();
+    fn cargos_folder_is_renamed_and_each_registry_in_it_after_it() {
+        let flags = remap_flags().into_string().unwrap();
         let flags: Vec<&str> = flags.split('\x1f').collect();
-        assert_eq!(flags[0], "--remap-path-prefix=/a b/checkout=src");
-        assert!(flags[1].ends_with("=cargo"), "{flags:?}");
-        assert!(flags[2..].iter().all(|flag| flag.ends_with("=dep")), "{flags:?}");
+        assert!(flags[0].ends_with("=cargo"), "{flags:?}");
+        assert!(!flags[1..].is_empty(), "xtask itself was built from a registry");
+        assert!(flags[1..].iter().all(|flag| flag.ends_with("=dep")), "{flags:?}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod steps;
 mod test;
 mod tool;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -56,11 +58,20 @@ enum Chore {
     },
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match done(Cli::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            steps::say(&format!("FAILED: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn done(chore: Chore) -> Result<()> {
     let places = Places::find()?;
     let mut steps = Steps::new();
-    match cli.chore {
+    match chore {
         Chore::Run { serve } => product::run(&places, &mut steps, &serve),
         Chore::Build => product::build(&places, &mut steps).map(|program| {
             steps::say(&format!("built {}", program.display()));

@@ -2,9 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use crate::{front, models, places::Places, steps, steps::Steps, tool::Tool};
+use crate::{
+    front, models,
+    places::Places,
+    steps,
+    steps::Steps,
+    tool::{Tool, which},
+};
 
 /// Builds everything; returns where the one file lies.
 pub(crate) fn build(places: &Places, steps: &mut Steps) -> Result<PathBuf> {
@@ -15,11 +21,10 @@ pub(crate) fn build(places: &Places, steps: &mut Steps) -> Result<PathBuf> {
 /// Builds the server around the site that lies there.
 pub(crate) fn server(places: &Places, steps: &mut Steps) -> Result<PathBuf> {
     steps.step("server", "cargo build --release, about 10 minutes the first time", || {
-        places
-            .cargo()
-            .args(["build", "--release", "--package", "server"])
-            .mend("A C compiler is needed: on Debian, `apt-get install build-essential`.")
-            .run()
+        if which("cc").is_none() {
+            bail!("there is no C compiler (`cc`). On Debian: `apt-get install build-essential`");
+        }
+        places.cargo().args(["build", "--release", "--package", "server"]).run()
     })?;
     Ok(places.program())
 }

@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn a_path_inside_binary_content_is_found() {
-        let path = ["\0\0panicked at ", "ro", "ot/.cargo/", "lib.rs\0"].concat().replace("at ro", "at /ro");
+        let path = ["\0\0panicked at /ro", "ot/.cargo/", "lib.rs\0"].concat();
         let hits = find(path.as_bytes(), &needles(), 9);
         assert_eq!(hits.len(), 1, "{hits:?}");
         assert!(hits[0].contains("lib.rs"));
