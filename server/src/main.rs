@@ -4,6 +4,7 @@
 
 mod answer;
 mod assets;
+mod cli;
 mod compose;
 mod client;
 mod config;
@@ -25,23 +26,24 @@ mod settings;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Runs AI models on this machine, shows the true memory that each one takes, and gives it back.
 #[derive(Parser)]
 #[command(name = "innkeeper", version, arg_required_else_help = true)]
 struct Arguments {
-    /// Where models, settings and the history are [default: innkeeper in the XDG data home].
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    global: cli::Global,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Runs the server.
     Serve(serve::Arguments),
+    Config(config::verb::Arguments),
+    #[command(flatten)]
+    Ask(cli::Verb),
 }
 
 fn main() -> ExitCode {
@@ -49,8 +51,10 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "worker") {
         worker::main(engine::ModelLoader, compose::VERSION, std::env::args().skip(2));
     }
-    let Arguments { data_dir, verb } = Arguments::parse();
+    let Arguments { global, verb } = Arguments::parse();
     match verb {
-        Verb::Serve(arguments) => serve::serve(arguments, data_dir),
+        Verb::Serve(arguments) => serve::serve(arguments, global.data_dir),
+        Verb::Config(arguments) => config::verb::run(&arguments, global.data_dir, global.json),
+        Verb::Ask(verb) => cli::run(verb, &global, Arguments::command()),
     }
 }

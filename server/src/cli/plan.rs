@@ -1,0 +1,100 @@
+//! `innkeeper plan`: what a load would take.
+
+use app::words::{bytes, signed};
+use protocol::{Code, ModelId, Plan, Problem};
+
+use super::{
+    Remote,
+    client::{Client, read},
+    output::Output,
+    trouble::Trouble,
+};
+
+/// Says what a load would take, whom it would push out, or why it would be refused (exit code 4). Loads nothing.
+///
+/// Example: innkeeper plan smollm2
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Which model.
+    model: ModelId,
+    /// Positions that one conversation may have.
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<u32>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Does it.
+pub(crate) fn run(arguments: &Arguments, out: &mut Output) -> Result<(), Trouble> {
+    let context = arguments.context.map(|tokens| tokens.to_string());
+    let mut form = vec![("model", arguments.model.as_str())];
+    form.extend(context.as_deref().map(|tokens| ("context", tokens)));
+    let answer = Client::new(&arguments.remote).post("/manage/plan", &form)?;
+    let plan: Plan = read(&answer)?;
+    out.line(&if out.json {
+        serde_json::to_string_pretty(&answer).unwrap_or_default()
+    } else {
+        said(&plan)
+    })?;
+    match plan.refusal {
+        Some(_) if out.json => Err(Trouble::Partly),
+        Some(refusal) => Err(Trouble::Refused(Problem::new(
+            serde_json::from_value(refusal.code.into()).unwrap_or(Code::InsufficientMemory),
+            refusal.message,
+            refusal.hint,
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn said(plan: &Plan) -> String {
+    let mut lines = vec![format!(
+        "{} would take {}, at most {}, and {} of file cache.",
+        plan.model,
+        bytes(plan.predicted_bytes),
+        bytes(plan.reserve_bytes),
+        bytes(plan.mapped_bytes)
+    )];
+    for one in &plan.evict {
+        let held = one.expected_bytes.map_or_else(String::new, |held| format!(" ({})", bytes(held)));
+        lines.push(format!("{}{held} would have to go first.", one.model));
+    }
+    if plan.fits {
+        lines.push(format!("{} would be free afterwards.", signed(plan.free_after_bytes)));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Expected, Prediction};
+
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_it_takes_who_goes_and_what_is_left() {
+        let plan = Plan {
+            model: "big".parse().unwrap(),
+            fits: true,
+            predicted_bytes: 33 << 20,
+            reserve_bytes: 160 << 20,
+            mapped_bytes: 94 << 20,
+            prediction: Prediction {
+                weights_bytes: 0,
+                kv_cache_bytes: 0,
+                scratch_bytes: 0,
+                learned_factor: 1.0,
+                error_percent: None,
+            },
+            free_after_bytes: 5 << 30,
+            evict: vec![Expected { model: "old".parse().unwrap(), expected_bytes: Some(1 << 30) }],
+            wait_ms: None,
+            refusal: None,
+        };
+        assert_eq!(
+            said(&plan),
+            "big would take 33.0 MiB, at most 160 MiB, and 94.0 MiB of file cache.\nold (1.00 GiB) would have to go \
+             first.\n5.00 GiB would be free afterwards."
+        );
+    }
+}
