@@ -58,8 +58,9 @@ impl Control {
         }
     }
 
-    pub(crate) fn is_to_end(&self) -> bool {
-        *self.stop.borrow() > Stop::No
+    /// How it is to end, as things stand.
+    pub(crate) fn how(&self) -> Stop {
+        *self.stop.borrow()
     }
 }
 

@@ -49,7 +49,7 @@ impl Life {
     }
 
     async fn spawn(&self) -> Result<Worker, End> {
-        if self.control.is_to_end() {
+        if self.control.how() > Stop::No {
             return Err(End::Asked);
         }
         let spawn = async {
@@ -63,16 +63,14 @@ impl Life {
 
     async fn live_with(&self, mut worker: Worker) -> Release {
         let mut requests = Requests::default();
-        let (end, how) = match self.load(&mut worker).await {
-            Ok(()) => (self.serve(&mut worker, &mut requests).await, Stop::Ladder),
-            // Nothing is worth a word to a worker that is loading, and it might not hear it.
-            Err(end) => (end, Stop::AtOnce),
+        let loaded = self.load(&mut worker).await;
+        let is_ready = loaded.is_ok();
+        let end = match loaded {
+            Ok(()) => self.serve(&mut worker, &mut requests).await,
+            Err(end) => end,
         };
-        let how = match end {
-            End::Asked => {
-                self.end_requests(&mut requests, &cut_off());
-                how
-            }
+        match end {
+            End::Asked => self.end_requests(&mut requests, &cut_off()),
             End::Failed(cause) => {
                 let tail = match cause {
                     Cause::Died { .. } => worker.last_lines().await,
@@ -81,11 +79,15 @@ impl Life {
                 let problem = cause.problem(&tail);
                 self.end_requests(&mut requests, &while_answering(&problem));
                 self.fail(problem, tail);
-                Stop::AtOnce
+                self.control.end(Stop::AtOnce);
             }
-        };
+        }
+        if !is_ready {
+            // Nothing is worth a word to a worker that is loading, and it might not hear it.
+            self.control.end(Stop::AtOnce);
+        }
         let stuck = |pid| self.tell(News::Stuck { pid });
-        let Gone { death, release } = worker.end(&self.house, how, &self.control, stuck).await;
+        let Gone { death, release } = worker.end(&self.house, &self.control, stuck).await;
         tracing::debug!(model = %self.order.model, epoch = self.order.epoch.0, ?death, "worker reaped");
         release
     }

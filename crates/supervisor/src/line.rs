@@ -82,7 +82,7 @@ impl Line {
                 // A write that fails means a closed channel, out of which there may still be something to read.
                 flushed = self.writer.flush(), if !self.writer.is_empty() => self.closed = flushed.is_err(),
                 _ = self.process.ended() => self.closed = true,
-                _ = self.tick.tick() => match self.watch.tick(work).map(|n| self.say(&ToWorker::Ping { n }, Vec::new())) {
+                _ = self.tick.tick(), if work != Work::Start => match self.watch.tick(work).map(|n| self.say(&ToWorker::Ping { n }, Vec::new())) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return Step::Broken(error),
                     Err(hang) => return Step::Hung(hang),

@@ -54,7 +54,7 @@ impl Requests {
 
     /// Whether the worker has something to do: a request that has no credit left waits for its reader.
     pub(crate) fn keep_it_busy(&self) -> bool {
-        self.running.values().any(|running| running.credit > 0)
+        self.running.values().any(|running| running.credit > 0 || running.cancel_sent)
     }
 
     /// What to tell the worker, after holders took tokens or went away.
@@ -62,14 +62,18 @@ impl Requests {
         let mut out = Vec::new();
         for (&id, running) in &mut self.running {
             let Answer::Tokens { wish, .. } = &running.answer else { continue };
-            let tokens = wish.taken.swap(0, Ordering::AcqRel);
-            if tokens > 0 && !running.cancel_sent {
-                running.credit += tokens;
-                out.push(ToWorker::Credit { id, tokens });
+            if running.cancel_sent {
+                continue;
             }
-            if wish.cancelled.load(Ordering::Acquire) && !running.cancel_sent {
+            if wish.cancelled.load(Ordering::Acquire) {
                 running.cancel_sent = true;
                 out.push(ToWorker::Cancel { id });
+                continue;
+            }
+            let tokens = wish.taken.swap(0, Ordering::AcqRel);
+            if tokens > 0 {
+                running.credit += tokens;
+                out.push(ToWorker::Credit { id, tokens });
             }
         }
         out

@@ -166,9 +166,9 @@ async fn inspect(house: &House, files: Vec<ModelFile>) -> Result<Facts, Problem>
         Ok(Err(cause)) => Err(unreadable(&cause.problem(&worker.last_lines().await).message)),
         Err(_) => Err(unreadable("The worker took longer than 10 seconds over it.")),
     };
-    worker
-        .end(house, Stop::AtOnce, &Control::new(), |pid| tracing::error!(pid, "a worker cannot be killed"))
-        .await;
+    let at_once = Control::new();
+    at_once.end(Stop::AtOnce);
+    worker.end(house, &at_once, |pid| tracing::error!(pid, "a worker cannot be killed")).await;
     answer
 }
 

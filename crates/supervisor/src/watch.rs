@@ -11,6 +11,8 @@ const RUN_TICKS: u32 = 30;
 /// What the worker has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
+    /// To say hello, for which it has a deadline of its own and is not pinged.
+    Start,
     /// Nothing, or it waits for a reader.
     None,
     /// It loads or inspects.

@@ -46,7 +46,8 @@ pub(crate) struct Worker {
     intent: Intent,
     ring: Arc<Ring>,
     log_mark: usize,
-    log: JoinHandle<()>,
+    /// Until it has been waited for.
+    log: Option<JoinHandle<()>>,
     oom_kills: Option<u64>,
     held: Held,
 }
@@ -83,7 +84,7 @@ impl Worker {
             intent,
             ring,
             log_mark,
-            log,
+            log: Some(log),
             oom_kills,
             held: Held::default(),
         })
@@ -99,7 +100,7 @@ impl Worker {
         self.line.say(&ToWorker::Hello(ours.clone()), Vec::new()).map_err(Cause::Wire)?;
         let deadline = Instant::now() + HELLO;
         let mut next =
-            async || timeout_at(deadline, self.line.next(Work::None)).await.map_err(|_| Cause::NoHello);
+            async || timeout_at(deadline, self.line.next(Work::Start)).await.map_err(|_| Cause::NoHello);
         match next().await? {
             Step::Said(FromWorker::Hello(theirs)) if theirs == ours => {}
             Step::Said(FromWorker::Hello(theirs)) => {
@@ -132,8 +133,12 @@ impl Worker {
 
     /// The last lines of this worker; to be asked once it has ended, for all of them.
     pub(crate) async fn last_lines(&mut self) -> Vec<String> {
-        // Too late or too early, it is only a tail.
-        let _ = timeout(LAST_LINES, &mut self.log).await;
+        if let Some(mut log) = self.log.take()
+            && timeout(LAST_LINES, &mut log).await.is_err()
+        {
+            // Somebody else holds its end open; what came after the worker's death is not its word.
+            log.abort();
+        }
         self.lines_so_far()
     }
 
@@ -159,23 +164,15 @@ impl Worker {
 
     /// The ladder, then the reaping, then the look at what is left. `stuck` is called if even SIGKILL does not end it;
     /// this goes on waiting then.
-    pub(crate) async fn end(
-        mut self,
-        house: &House,
-        how: Stop,
-        control: &Control,
-        stuck: impl FnOnce(u32),
-    ) -> Gone {
-        let pid = self.pid();
-        let measure = if how == Stop::AtOnce { MEASURE_IN_A_HURRY } else { MEASURE };
+    pub(crate) async fn end(mut self, house: &House, control: &Control, stuck: impl FnOnce(u32)) -> Gone {
+        let (pid, in_a_hurry) = (self.pid(), control.how() == Stop::AtOnce);
         // One that is still loading is killed unmeasured.
         let is_ready = self.held.measured.is_some();
-        if is_ready || how == Stop::Ladder {
-            self.measure_within(house, measure).await;
+        if is_ready || !in_a_hurry {
+            self.measure_within(house, if in_a_hurry { MEASURE_IN_A_HURRY } else { MEASURE }).await;
         }
-        let death = self.ladder(how, control, stuck).await;
-        let _ = self.last_lines().await;
-        self.log.abort();
+        let death = self.ladder(control, stuck).await;
+        drop(self.last_lines().await);
         let (probe, held, nonce) = (Arc::clone(&house.probe), self.held, self.intent.nonce);
         let (run, measured) = (Arc::clone(&house.run), held.measured);
         let look = house.blocking(move || {
@@ -194,14 +191,16 @@ impl Worker {
         Gone { death, release }
     }
 
-    async fn ladder(&mut self, how: Stop, control: &Control, stuck: impl FnOnce(u32)) -> Death {
+    async fn ladder(&mut self, control: &Control, stuck: impl FnOnce(u32)) -> Death {
         let line = &mut self.line;
-        if how < Stop::AtOnce {
+        if control.how() < Stop::AtOnce {
             // A worker that cannot be told is sent the next word.
             let told = line.say(&ToWorker::Shutdown, Vec::new()).is_ok();
             if let Some(death) = rung(line, control, if told { TO_TERM } else { Duration::ZERO }).await {
                 return death;
             }
+        }
+        if control.how() < Stop::AtOnce {
             line.process.signal(Signal::TERM);
             if let Some(death) = rung(line, control, TO_KILL).await {
                 return death;

@@ -1,0 +1,91 @@
+//! The rungs: Shutdown, SIGTERM, SIGKILL.
+
+use std::time::Duration;
+
+use protocol::{Code, Method};
+use tokio::time::Instant;
+
+use crate::rig::{Rig, ask, program, run, to_done, to_error, to_first_token, until};
+
+async fn stop_and_time(rig: &mut Rig, epoch: manager::ports::Epoch) -> (Method, Duration) {
+    let begin = Instant::now();
+    rig.stop(epoch);
+    (rig.released(epoch).await.method, begin.elapsed())
+}
+
+pub(crate) fn a_worker_that_hears_leaves_by_itself() {
+    run(async {
+        let mut rig = Rig::new();
+        let (epoch, instance, _) = rig.load(1).await;
+        // Busy, so that the engine's thread is in a step most of the time.
+        let mut generation = instance.generate(ask("slow 1000000"));
+        to_first_token(&mut generation).await;
+        let (method, took) = stop_and_time(&mut rig, epoch).await;
+        assert!(method == Method::Exit && took < Duration::from_secs(2), "{method:?} after {took:?}");
+        to_error(&mut generation).await;
+        rig.close().await;
+    });
+}
+
+pub(crate) fn a_worker_that_does_not_hear_is_terminated() {
+    run(async {
+        let mut rig = Rig::with(program(&["impostor", "deaf"]));
+        let (epoch, ..) = rig.load(1).await;
+        let (method, took) = stop_and_time(&mut rig, epoch).await;
+        assert_eq!(method, Method::Terminated);
+        assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(3), "{took:?}");
+        rig.close().await;
+    });
+}
+
+pub(crate) fn a_worker_that_neither_hears_nor_ends_is_killed() {
+    run(async {
+        let mut rig = Rig::new();
+        let (epoch, instance, _) = rig.load(1).await;
+        // It stops itself with SIGSTOP, after which neither a message nor SIGTERM reaches it.
+        let mut generation = instance.generate(ask("stop"));
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", instance.pid())).unwrap();
+        until("it to stop", || stat().contains(") T ")).await;
+        let (method, took) = stop_and_time(&mut rig, epoch).await;
+        assert_eq!(method, Method::Killed);
+        assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(to_error(&mut generation).await.code, Code::CutOff);
+        rig.close().await;
+    });
+}
+
+pub(crate) fn somebody_in_a_hurry_skips_the_words() {
+    run(async {
+        let mut rig = Rig::with(program(&["impostor", "deaf"]));
+        let (first, ..) = rig.load(1).await;
+        let (second, ..) = rig.load(1).await;
+        let begin = Instant::now();
+        rig.stop_at_once(first);
+        assert_eq!(rig.released(first).await.method, Method::Killed);
+        // And in the middle of the ladder.
+        rig.stop(second);
+        rig.stop_at_once(second);
+        assert_eq!(rig.released(second).await.method, Method::Killed);
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        rig.close().await;
+    });
+}
+
+pub(crate) fn requests_in_flight_are_cut_off_with_the_reason() {
+    run(async {
+        let mut rig = Rig::new();
+        let (epoch, instance, _) = rig.load(1).await;
+        let (other_epoch, other, _) = rig.load(1).await;
+        let mut generation = instance.generate(ask("slow 1000000"));
+        to_first_token(&mut generation).await;
+        rig.stop(epoch);
+        let problem = to_error(&mut generation).await;
+        assert_eq!(problem.code, Code::CutOff);
+        assert!(problem.message.contains("unloaded"), "{}", problem.message);
+        rig.released(epoch).await;
+        assert_eq!(to_done(&mut other.generate(ask("tokens 9"))).await, 9);
+        rig.stop(other_epoch);
+        rig.released(other_epoch).await;
+        rig.close().await;
+    });
+}

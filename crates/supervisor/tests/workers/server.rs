@@ -1,0 +1,137 @@
+//! A server in a process of its own, to be killed: whatever happens to it, no worker may be left.
+
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use manager::ports::News;
+use rustix::process::{Pid, Signal, kill_process};
+use supervisor::{RunDir, reclaim};
+use tokio::time::Instant;
+
+use crate::rig::{Rig, ask, program, run, runs, to_done, until};
+
+/// `server FOLDER FILE PROMPT COUNT`: loads COUNT instances of a file with this text, tells each prompt (if any) once it
+/// is ready, says `worker PID` of each, then waits.
+pub(crate) fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
+    let mut next = || args.next().unwrap();
+    let (folder, text, prompt, count) =
+        (PathBuf::from(next()), next(), next(), next().parse::<u32>().unwrap());
+    run(async move {
+        let folder = tempfile::Builder::new().prefix("server").tempdir_in(folder).unwrap();
+        let mut rig = Rig::in_folder(folder, program(&["worker"]));
+        rig.put("model", &text);
+        for _ in 0..count {
+            let epoch = rig.start("model");
+            if text.contains("slow") {
+                let pid = rig.spawned(epoch).await;
+                // In the middle of it.
+                rig.news(epoch, |news| matches!(news, News::Progress(_)).then_some(())).await;
+                println!("worker {pid}");
+            } else {
+                let (instance, facts) = rig.ready(epoch).await;
+                if !prompt.is_empty() {
+                    to_done(&mut instance.generate(ask(&prompt))).await;
+                }
+                println!("worker {}", facts.pid);
+            }
+        }
+        println!("all");
+        std::future::pending::<()>().await;
+    });
+    ExitCode::SUCCESS
+}
+
+struct Server {
+    process: Child,
+    workers: HashSet<u32>,
+    folder: tempfile::TempDir,
+}
+
+fn server(text: &str, prompt: &str, count: u32) -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Command::new("/proc/self/exe")
+        .args(["server".as_ref(), folder.path().as_os_str(), text.as_ref(), prompt.as_ref()])
+        .arg(count.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let workers = lines
+        .map(|line| line.unwrap())
+        .take_while(|line| line != "all")
+        .filter_map(|line| line.strip_prefix("worker ")?.parse().ok())
+        .collect::<HashSet<u32>>();
+    assert_eq!(workers.len(), count as usize);
+    assert!(workers.iter().all(|&pid| runs(pid)));
+    Server { process, workers, folder }
+}
+
+impl Server {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Kills it, and gives its workers a second.
+    async fn kill(mut self) -> tempfile::TempDir {
+        let begin = Instant::now();
+        self.signal(Signal::KILL);
+        self.process.wait().unwrap();
+        until("the workers to end", || !self.workers.iter().any(|&pid| runs(pid))).await;
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(1), "they took {took:?}");
+        self.folder
+    }
+}
+
+pub(crate) fn a_killed_server_takes_its_workers_along() {
+    run(async {
+        let folder = server("ballast 32", "", 3).kill().await;
+        // The next start finds what stands on record, and nobody to end.
+        let old = std::fs::read_dir(folder.path()).unwrap().flatten().next().unwrap().path().join("run");
+        assert_eq!(std::fs::read_dir(old.join("intents")).unwrap().count(), 3);
+        assert_eq!(reclaim(&RunDir::lock(&old).unwrap()), []);
+        assert_eq!(std::fs::read_dir(old.join("intents")).unwrap().count(), 0);
+    });
+}
+
+pub(crate) fn a_server_killed_during_loads_takes_its_workers_along() {
+    run(async {
+        drop(server("ballast 1 slow", "", 3).kill().await);
+    });
+}
+
+pub(crate) fn a_worker_ends_with_its_channel_alone() {
+    // The signal that comes with the parent's death is taken off, so that the channel alone is left.
+    run(async {
+        drop(server("ballast 1", "orphaned", 1).kill().await);
+    });
+}
+
+pub(crate) fn a_stopped_worker_dies_with_its_server() {
+    // A stopped worker cannot see its channel close; the signal is left.
+    run(async {
+        let server = server("ballast 1", "", 1);
+        for &worker in &server.workers {
+            kill_process(Pid::from_raw(worker.cast_signed()).unwrap(), Signal::STOP).unwrap();
+        }
+        drop(server.kill().await);
+    });
+}
+
+pub(crate) fn a_server_that_is_stopped_and_goes_on_loses_nobody() {
+    run(async {
+        let server = server("ballast 1", "", 2);
+        server.signal(Signal::STOP);
+        // Longer than the pings of a server that goes on counting would allow.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        server.signal(Signal::CONT);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(server.workers.iter().all(|&pid| runs(pid)));
+        drop(server.kill().await);
+    });
+}
