@@ -96,13 +96,13 @@ pub(crate) fn busy_day() -> Snapshot {
         pressure: None,
     });
     snapshot.budget.ram_limit_bytes = 20_100_000_000;
-    snapshot.budget.ram_reserved_bytes = 1_220_000_000;
+    snapshot.budget.ram_reserved_bytes = 3_220_000_000;
     snapshot.books.push(Books {
         device: "ram".to_owned(),
         total_bytes: 25_125_558_681,
-        models_bytes: 1_129_924_660,
+        models_bytes: 2_418_414_848,
         server_bytes: 14_890_000,
-        other_bytes: 4_402_341_478,
+        other_bytes: 3_352_318_089,
         free_bytes: 19_327_352_832,
         unaccounted_bytes: 12_582_912,
         file_cache_bytes: Some(12_025_908_429),

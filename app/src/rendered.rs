@@ -99,10 +99,10 @@ async fn every_part_of_resources_is_there_without_javascript() {
     keep("resources-dark", &html);
     let shown = visible(&html);
     for text in [
-        "Models use 1.05 GiB. 18.0 GiB is free.",
+        "Models use 2.25 GiB. 18.0 GiB is free.",
         "2 of 5 models loaded",
         "frees about 33 MiB",
-        "reading weights, 62 %",
+        "reading weights, 62\u{a0}%",
         "would take about 41 MiB",
         "in 1 min 48 s",
         "last used by the page",

@@ -14,7 +14,7 @@ pub fn NoModels(
 ) -> impl IntoView {
     view! {
         <div class="no-models" hidden=move || hidden.get()>
-            <p>"There is no model on this machine yet. The smallest one that answers is fetched in a moment:"</p>
+            <p>"There is no model on this machine yet. smollm2 is a small one that answers conversations."</p>
             <VerbForm to="/manage/pull">
                 <input type="hidden" name="ref" value="smollm2" />
                 <button class="btn main">"Download smollm2, 94 MiB"</button>

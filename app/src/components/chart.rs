@@ -1,12 +1,11 @@
 //! What models held over the last fifteen minutes: an area each, stacked, and the same as a table.
 
 use leptos::prelude::*;
-use protocol::Time;
 
 use crate::{
     Live,
     pure::{colour, series::Point},
-    words::bytes,
+    words::{bytes, round},
 };
 
 /// "Held by models, last 15 minutes".
@@ -27,16 +26,16 @@ pub fn HeldChart() -> impl IntoView {
             let now = series.last().map_or(0, Point::total);
             match series.peak().filter(|peak| peak.total() > 0) {
                 Some(peak) => format!(
-                    "Memory held by models over the last 15 minutes: peak {} at {}, now {}.",
+                    "peak {} at {}, now {}",
                     bytes(peak.total()),
-                    short(live, peak.at),
+                    live.clock_text(peak.at, true),
                     bytes(now)
                 ),
-                None => "No model has held memory since this page was opened.".to_owned(),
+                None => "no model has held memory since this page was opened".to_owned(),
             }
         })
     };
-    let from = move || live.series.with(|s| s.first().map(|first| live.clock_text(first.at)));
+    let from = move || live.series.with(|s| s.first().map(|first| live.clock_text(first.at, false)));
     view! {
         <section aria-labelledby="held">
             <div class="head">
@@ -44,7 +43,7 @@ pub fn HeldChart() -> impl IntoView {
                 <span class="sub">{summary}</span>
             </div>
             <figure class="chart">
-                <span class="axis">{move || live.series.with(|s| bytes(s.top()))}</span>
+                <span class="axis">{move || live.series.with(|s| round(s.top()))}</span>
                 <svg viewBox="0 0 1000 120" preserveAspectRatio="none" aria-hidden="true" focusable="false">
                     <path class="grid" d="M0 0.5H1000M0 40H1000M0 80H1000M0 119.5H1000" />
                     <g>{areas}</g>
@@ -77,19 +76,12 @@ pub fn HeldChart() -> impl IntoView {
     .into_any()
 }
 
-fn short(live: Live, at: Time) -> String {
-    match live.zone.get() {
-        Some(ahead) => crate::words::short_clock(at, ahead),
-        None => format!("{} UTC", crate::words::short_clock(at, 0)),
-    }
-}
-
 fn rows(live: Live) -> impl IntoView + use<> {
     let row = |point: &Point| {
         let each: Vec<_> = point.held.iter().map(|(id, amount)| format!("{id} {}", bytes(*amount))).collect();
         view! {
             <tr>
-                <td>{short(live, point.at)}</td>
+                <td>{live.clock_text(point.at, true)}</td>
                 <td class="num">{bytes(point.total())}</td>
                 <td>{each.join(", ")}</td>
             </tr>

@@ -53,6 +53,7 @@ pub fn CleanUpDialog() -> impl IntoView {
                     </span>
                 </label>
                 <div class="acts end">
+                    <Close name="cleanup" />
                     <button
                         class="btn main"
                         aria-disabled=move || (nothing.get() && !busy.get()).then_some("true")
@@ -66,7 +67,6 @@ pub fn CleanUpDialog() -> impl IntoView {
                     </button>
                 </div>
             </VerbForm>
-            <Close />
         </Dialog>
     }
     .into_any()

@@ -25,22 +25,25 @@ pub fn Dialog(
                 {title}
             </h2>
             {children()}
+            <form method="dialog" id=format!("{name}-close")></form>
         </dialog>
     }
     .into_any()
 }
 
-/// The button that closes the dialog around it.
+/// The button that closes a dialog; may stand inside another form.
 #[component]
 pub fn Close(
+    /// The dialog's name.
+    name: &'static str,
     /// What it says.
     #[prop(default = "Cancel")]
     label: &'static str,
 ) -> impl IntoView {
     view! {
-        <form method="dialog">
-            <button class="btn">{label}</button>
-        </form>
+        <button class="btn" form=format!("{name}-close")>
+            {label}
+        </button>
     }
 }
 

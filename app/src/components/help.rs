@@ -75,7 +75,9 @@ pub fn HelpDialog() -> impl IntoView {
             </label>
             <h3 class="label">"The same from a terminal"</h3>
             <dl class="words">{TERMINAL.map(command)}</dl>
-            <Close label="Close" />
+            <div class="acts end">
+                <Close name="help" label="Close" />
+            </div>
         </Dialog>
     }
     .into_any()

@@ -28,6 +28,7 @@ pub fn MemoryPanel() -> impl IntoView {
     let own_total = live.memo(|s| bytes(bars::innkeeper_bytes(s)));
     let headline = live.memo(headline);
     let at = live.memo(|s| s.at);
+    let unknown = live.memo(|s| ram(s).is_none());
     view! {
         <section aria-labelledby="memory">
             <Patterns />
@@ -35,7 +36,10 @@ pub fn MemoryPanel() -> impl IntoView {
                 <h1 id="memory" class="big val">
                     {move || headline.get()}
                 </h1>
-                <span class="sub">"measured " <Moment at=at /></span>
+                <span class="sub" hidden=move || unknown.get()>
+                    "measured "
+                    <Moment at=at />
+                </span>
             </div>
             <div class="bars">
                 <span class="lab">"This machine" <b>{move || total.get()}</b></span>
@@ -141,13 +145,16 @@ fn Facts() -> impl IntoView {
     });
     let hint = live.memo(|s| s.gpu_absent.as_ref().map(|a| a.hint.clone()).unwrap_or_default());
     view! {
-        <p class="sub fact">{move || budget.get()}</p>
+        <p class="sub fact">
+            <i class="swatch limit"></i>
+            {move || budget.get()}
+        </p>
         <p class="sub fact warn" hidden=move || pressure.with(String::is_empty)>
             {move || pressure.get()}
         </p>
         <p class="sub fact warn" hidden=move || yielding.get().is_none()>
             "Loads are refused until "
-            {move || yielding.get().map(|at| live.clock_text(at))}
+            {move || yielding.get().map(|at| live.clock_text(at, true))}
             ": the machine was lent to somebody else."
         </p>
         <p class="sub fact" hidden=move || reason.get().is_none()>

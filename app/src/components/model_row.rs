@@ -183,7 +183,7 @@ fn UnloadsCell(model: Memo<Option<Model>>, name: StoredValue<String>) -> impl In
     let limit = move || model.with(|m| m.as_ref().map(timeout).unwrap_or_default());
     let value = model.with_untracked(|m| m.as_ref().map(|m| m.idle_timeout_seconds.to_string()));
     view! {
-        <div class="line">
+        <div class="line" hidden=move || unloads.with(|u| u.when.is_empty())>
             <span class="val" aria-live="off">
                 {move || unloads.with(|u| u.when.clone())}
             </span>

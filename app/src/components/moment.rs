@@ -11,7 +11,10 @@ pub fn Moment(
     /// Which moment.
     #[prop(into)]
     at: Signal<Time>,
+    /// Without seconds.
+    #[prop(optional)]
+    short: bool,
 ) -> impl IntoView {
     let live = expect_context::<Live>();
-    view! { <time datetime=move || at.get().to_string()>{move || live.clock_text(at.get())}</time> }
+    view! { <time datetime=move || at.get().to_string()>{move || live.clock_text(at.get(), short)}</time> }
 }

@@ -29,7 +29,7 @@ pub fn NoticeBar() -> impl IntoView {
         <div class="foot">
             <p class="strip warn" hidden=move || live.link.get() != Link::Stale>
                 "Connection lost "
-                {move || since.get().map(|at| live.clock_text(at)).unwrap_or_default()}
+                {move || since.get().map(|at| live.clock_text(at, false)).unwrap_or_default()}
                 "; retrying. Values are old."
             </p>
             <p class="strip" hidden=move || !old.get()>

@@ -61,7 +61,7 @@ fn Proof(receipt: Receipt) -> impl IntoView {
                     })}
             </div>
             <span class="sub">
-                <Moment at=at />
+                <Moment at=at short=true />
             </span>
         </li>
     }

@@ -28,6 +28,7 @@ pub fn ReinitialiseDialog() -> impl IntoView {
             <VerbForm to="/manage/reload" class="stack">
                 <input type="hidden" name="model" value="*" />
                 <div class="acts end">
+                    <Close name="reinitialise" />
                     <button
                         class="btn main"
                         aria-disabled=move || (number() == 0).then_some("true")
@@ -38,7 +39,6 @@ pub fn ReinitialiseDialog() -> impl IntoView {
                     </button>
                 </div>
             </VerbForm>
-            <Close />
         </Dialog>
     }
     .into_any()

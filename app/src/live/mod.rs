@@ -116,11 +116,12 @@ impl Live {
         Memo::new(move |_| self.snapshot.with(&derive))
     }
 
-    /// A moment as `14:02:31`, in this browser's zone once it is known.
-    pub fn clock_text(self, at: Time) -> String {
+    /// A moment as `14:02:31`, or short as `14:02`, in this browser's zone once it is known.
+    pub fn clock_text(self, at: Time, short: bool) -> String {
+        let write = if short { words::short_clock } else { words::clock };
         match self.zone.get() {
-            Some(ahead) => words::clock(at, ahead),
-            None => format!("{} UTC", words::clock(at, 0)),
+            Some(ahead) => write(at, ahead),
+            None => format!("{} UTC", write(at, 0)),
         }
     }
 

@@ -83,8 +83,14 @@ fn TurnView(line: Line) -> impl IntoView {
         move || standing.get() == Standing::Failed
     };
     let waiting = move || match standing.get() {
-        Standing::Waiting => live.snapshot.with(|s| waits_for(s, &model)),
-        _ => String::new(),
+        Standing::Waiting => Some(live.snapshot.with(|s| waits_for(s, &model))),
+        _ => None,
+    };
+    // An empty text would still be a text to the style sheet; nothing is nothing.
+    let note = move || Some(note.get()).filter(|note| !note.is_empty());
+    let silent = {
+        let (pieces, tail) = (pieces.clone(), tail.clone());
+        move || pieces.with(Vec::is_empty) && tail.with(String::is_empty)
     };
     let name = match who {
         Who::User => "You",
@@ -93,14 +99,14 @@ fn TurnView(line: Line) -> impl IntoView {
     view! {
         <li class=format!("turn {}", who.word()) data-failed=move || failed().then_some("true")>
             <span class="label">{name}</span>
-            <p class="text">
+            <p class="text" hidden=silent>
                 <For each={move || pieces.get().into_iter().enumerate()} key=|(at, _)| *at let:piece>
                     {piece.1.to_string()}
                 </For>
                 {move || tail.get()}
             </p>
             <p class="sub waiting">{waiting}</p>
-            <p class="sub note">{move || note.get()}</p>
+            <p class="sub note">{note}</p>
         </li>
     }
     .into_any()

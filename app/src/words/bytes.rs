@@ -14,11 +14,17 @@ pub fn about(amount: u64) -> String {
     let value = scaled(amount, unit);
     if unit > 2 {
         bytes(amount)
-    } else if value < 9.95 && unit > 0 {
+    } else if amount > 0 && value < 9.95 {
         format!("{value:.1} {}", UNITS[unit])
     } else {
         format!("{value:.0} {}", UNITS[unit])
     }
+}
+
+/// A round amount, without digits that say nothing: `48 MiB`, `1.5 GiB`.
+pub fn round(amount: u64) -> String {
+    let unit = unit_of(amount);
+    format!("{} {}", scaled(amount, unit), UNITS[unit])
 }
 
 /// A part and its whole in the whole's unit: `33.1 of 33.1 MiB`.
@@ -96,6 +102,12 @@ mod tests {
         {
             assert_eq!(about(amount), text);
         }
+    }
+
+    #[test]
+    fn a_round_amount_has_no_empty_digits() {
+        assert_eq!(round(48 * MIB), "48 MiB");
+        assert_eq!(round(3 * GIB / 2), "1.5 GiB");
     }
 
     #[test]

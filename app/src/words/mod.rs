@@ -10,7 +10,7 @@ mod notice;
 mod receipt;
 mod span;
 
-pub use bytes::{about, bytes, part_of, signed};
+pub use bytes::{about, bytes, part_of, round, signed};
 pub use clock::{clock, short_clock};
 pub use ledger::told;
 pub use model::{Unloads, about_file, idle_timeout, in_use, state, state_more, unloads};

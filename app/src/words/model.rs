@@ -21,7 +21,8 @@ pub fn about_file(model: &Model) -> String {
         ModelKind::Chat => "chat",
         ModelKind::Embedding => "embeddings",
     };
-    let on_disk = format!("{} on disk", super::about(model.size_bytes));
+    // Kept together, so that a line breaks between the parts and not within one.
+    let on_disk = format!("{} on disk", super::about(model.size_bytes)).replace(' ', "\u{a0}");
     [kind, &model.family, &model.quantization, &on_disk]
         .into_iter()
         .filter(|part| !part.is_empty())
@@ -33,7 +34,7 @@ pub fn about_file(model: &Model) -> String {
 pub fn state(model: &Model) -> String {
     match model.state {
         ModelState::Loading => match &model.progress {
-            Some(p) if p.total > 0 => format!("{}, {} %", p.stage, percent(p.done, p.total)),
+            Some(p) if p.total > 0 => format!("{}, {}\u{a0}%", p.stage, percent(p.done, p.total)),
             Some(p) if !p.stage.is_empty() => p.stage.clone(),
             _ => "loading".to_owned(),
         },
@@ -172,7 +173,7 @@ mod tests {
         let mut model = example::unloaded("llama");
         model.state = ModelState::Loading;
         model.progress = Some(Progress { stage: "reading weights".to_owned(), done: 999, total: 1000 });
-        assert_eq!(state(&model), "reading weights, 99 %");
+        assert_eq!(state(&model), "reading weights, 99\u{a0}%");
         model.progress = Some(Progress { stage: "starting".to_owned(), done: 0, total: 0 });
         assert_eq!(state(&model), "starting");
     }
@@ -189,6 +190,6 @@ mod tests {
         let mut model = example::unloaded("new");
         model.family.clear();
         model.quantization.clear();
-        assert_eq!(about_file(&model), "chat \u{b7} 94 MiB on disk");
+        assert_eq!(about_file(&model), "chat \u{b7} 94\u{a0}MiB\u{a0}on\u{a0}disk");
     }
 }

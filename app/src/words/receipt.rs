@@ -69,7 +69,7 @@ pub fn receipt(receipt: &Receipt) -> ReceiptWords {
             good: false,
             who: format!("{model} gave back"),
             amount: amount(receipt),
-            rest: format!("in {time}. {}", left(receipt)),
+            rest: format!("in {time}. {}.", left(receipt).trim_end_matches('.')),
             why: why(receipt),
         },
     }
