@@ -71,18 +71,18 @@ fn greedy_answers_are_the_oracles_up_to_its_first_close_call() {
 }
 
 #[test]
-fn a_conversation_is_rendered_by_the_files_template_and_ends_by_itself() {
+fn a_conversation_is_the_text_that_the_files_template_makes_of_it() {
     let (mut model, ready) = load(smollm2(), Some(1024), 2);
     assert!(ready.facts.has_template);
-    let turn = Turn { role: Role::User, content: "What is the capital of France?".to_owned() };
-    let sampling = greedy(64);
-    let order =
-        Generate { id: 1, session: "s".to_owned(), prompt: Prompt::Chat(vec![turn]), sampling, credits: 64 };
-    model.admit(order).unwrap();
-    let outcome = run(&mut model, &[1]).remove(0);
-    assert_eq!(outcome.finish, Some(Finish::Stop), "{outcome:?}");
-    assert!(outcome.text.contains("Paris"), "{outcome:?}");
-    assert!(!outcome.text.contains("<|im_end|>"), "{outcome:?}");
+    let case = golden::<Greedy>(include_str!("golden/greedy.json")).remove(0);
+    let question = case.text.split("user\n").nth(1).unwrap().split("<|im_end|>").next().unwrap();
+    let turn = Turn { role: Role::User, content: question.to_owned() };
+    let conversation = Generate { prompt: Prompt::Chat(vec![turn]), ..request(1, "a", "", greedy(16)) };
+    let tokens = model.admit(conversation).unwrap().prompt_tokens;
+    assert_eq!(tokens as usize, case.prompt_ids.len());
+    model.admit(request(2, "b", &case.text, greedy(16))).unwrap();
+    let outcomes = run(&mut model, &[1, 2]);
+    assert_eq!(outcomes[0], outcomes[1]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod sequence;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -152,6 +154,8 @@ impl Chat {
     fn plan(&mut self) -> Vec<Share> {
         let mut plan = Vec::new();
         let mut reading = false;
+        // Positions that those before in this plan will take.
+        let mut promised = 0;
         for number in 0..self.sequences.len() {
             let sequence = &self.sequences[number];
             let pending = sequence.pending();
@@ -159,7 +163,8 @@ impl Chat {
                 continue;
             }
             let tokens = pending.min(self.decoder.chunk());
-            if self.make_room(number, tokens) {
+            if let Some(grown) = self.make_room(number, tokens, promised) {
+                promised += grown;
                 reading |= pending > 1;
                 plan.push(Share { number, tokens, decoding: pending == 1 });
             }
@@ -175,12 +180,13 @@ impl Chat {
 
     /// Makes sure that a sequence can grow: first conversations that nobody computes on go, then the caches of paused
     /// and of younger requests, which are read again later. The oldest running one always gets its room.
-    fn make_room(&mut self, number: usize, tokens: usize) -> bool {
+    /// Gives the positions that it will take.
+    fn make_room(&mut self, number: usize, tokens: usize, promised: usize) -> Option<usize> {
         loop {
             let now = self.sequences[number].filled;
             let grown = (now + tokens).next_multiple_of(PAGE) - now.next_multiple_of(PAGE);
-            if grown == 0 || self.taken() + grown <= self.room {
-                return true;
+            if grown == 0 || self.taken() + promised + grown <= self.room {
+                return Some(grown);
             }
             if self.sessions.drop_oldest(self.decoder.as_mut()) {
                 continue;
@@ -189,7 +195,7 @@ impl Chat {
             let paused = |other: &usize| self.sequences[*other].paused;
             let last = self.sequences.len();
             let victim = (0..last).rev().find(|other| holds(other) && paused(other));
-            let Some(victim) = victim.or_else(|| (number + 1..last).rev().find(holds)) else { return false };
+            let victim = victim.or_else(|| (number + 1..last).rev().find(holds))?;
             let victim = &mut self.sequences[victim];
             victim.filled = self.decoder.truncate(victim.slot, 0);
         }
