@@ -33,6 +33,8 @@ pub struct Deadlines {
     /// A worker that was told to go and of which nothing is heard is stuck after this. Longer than the launcher's
     /// own ladder.
     pub unload: Duration,
+    /// The same when the server stops.
+    pub shutdown_unload: Duration,
     /// A request waits at most this long for its model.
     pub queue_wait: Duration,
     /// The first pause after a crash; doubled with each further one.
@@ -59,6 +61,7 @@ impl Default for Deadlines {
             cancel: ms(2000),
             shutdown_cancel: ms(1000),
             unload: ms(20_000),
+            shutdown_unload: ms(5000),
             queue_wait: ms(600_000),
             back_off: ms(500),
             back_off_most: ms(30_000),

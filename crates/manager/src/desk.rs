@@ -82,6 +82,10 @@ pub struct Defaults {
     pub session_timeout: Option<IdleTimeout>,
     /// A model goes at most this long after its last session has ended.
     pub after_last_session: Option<IdleTimeout>,
+    /// Reservations of all models together stay within this many bytes of RAM. What is loaded stays loaded.
+    pub ram_limit_bytes: Option<u64>,
+    /// MemAvailable that is left to others, in bytes.
+    pub reserve_bytes: Option<u64>,
 }
 
 /// Everything about models but leases. Cheap to clone; reads never block and reset nothing.
@@ -193,11 +197,7 @@ impl Desk {
                 other => return Err(words::wrong_answer(&other)),
             }
         }
-        Ok(if dry_run {
-            CleanUp::Dry { would_unload, kept }
-        } else {
-            CleanUp::Done { receipts, kept }
-        })
+        Ok(if dry_run { CleanUp::Dry { would_unload, kept } } else { CleanUp::Done { receipts, kept } })
     }
 
     /// Gives a model its own idle timeout, which rules a loaded instance at once.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use protocol::{
-    EventKind, Failure, IdleTimeout, LedgerEvent, Model, ModelId, Problem, Progress, Receipt, Reloaded, SessionKind,
+    EventKind, Failure, IdleTimeout, LedgerEvent, Model, ModelId, Problem, Progress, Receipt, Reloaded,
+    SessionKind,
 };
 
 use crate::{

@@ -8,6 +8,8 @@
 pub mod ports;
 
 mod actor;
+mod admission;
+mod books;
 mod config;
 mod desk;
 mod event;
@@ -16,7 +18,16 @@ mod handle;
 mod lease;
 mod ledger;
 mod meter;
+mod model;
+mod policy;
+mod queue;
+mod sessions;
+mod step;
+mod view;
 mod words;
+
+#[cfg(test)]
+mod tests;
 
 pub use actor::open;
 pub use config::{Config, Deadlines, ServerFacts};

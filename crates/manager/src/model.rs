@@ -1,0 +1,340 @@
+//! One model: its state with the data of that state, and beside it what outlives every state.
+//!
+//! Pure data and questions about it; only `step` changes it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use protocol::{Code, Failure, IdleTimeout, ModelState, Progress, Reason, Receipt};
+
+use crate::{
+    event::Ticket,
+    ports::{Epoch, Expectation, Measured, Now, ReadyFacts, ShelfModel},
+    queue::{Caller, Queue},
+};
+
+/// A model that can be asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Record {
+    /// As it stands on the shelf, or stood when it was last there.
+    pub(crate) shelf: ShelfModel,
+    /// Whether its file is there.
+    pub(crate) on_shelf: bool,
+    /// Wished at run time; `None`: as configured.
+    pub(crate) pinned: Option<bool>,
+    /// Wished at run time; `None`: as configured.
+    pub(crate) idle_timeout: Option<IdleTimeout>,
+    /// What became of earlier instances.
+    pub(crate) past: Past,
+    /// Where it stands.
+    pub(crate) state: State,
+}
+
+/// What became of earlier instances; outlives every state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Past {
+    /// The last one, until the next load succeeds.
+    pub(crate) failure: Option<Failure>,
+    /// When the recent crashes were, on the monotonic clock.
+    pub(crate) crashes: Vec<Duration>,
+    /// Crashes in a row, for the length of the next pause.
+    pub(crate) strikes: u32,
+    /// The last refusal that was written into the ledger, and when, so that a flood is one line.
+    pub(crate) refusal: Option<(Code, Duration)>,
+}
+
+/// Where a model stands, with the data of that state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum State {
+    /// On disk only.
+    Unloaded,
+    /// Wanted; the pause after a crash is not over.
+    Waiting {
+        queue: Queue,
+        /// When it is, on the monotonic clock.
+        until: Duration,
+    },
+    /// A worker is starting or reading weights.
+    Loading(Box<Loading>),
+    /// Can answer.
+    Ready(Box<Ready>),
+    /// Takes nothing new; requests in flight have until the grace ends.
+    Draining(Box<Draining>),
+    /// Its worker was told to go.
+    Unloading(Box<Unloading>),
+    /// The last load or run failed.
+    Failed(Retry),
+    /// Its worker cannot be ended.
+    Stuck(Box<Stuck>),
+}
+
+/// When a failed model may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// From then on, on the monotonic clock.
+    At(Duration),
+    /// When somebody reloads it.
+    Quarantined,
+}
+
+/// A worker and what is known of it, in every state that has one. While it is in a state, its reservation is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Worker {
+    pub(crate) epoch: Epoch,
+    /// `None` until there is a process.
+    pub(crate) pid: Option<u32>,
+    /// The decision to load.
+    pub(crate) begun: Now,
+    /// Why and for whom, for the ledger.
+    pub(crate) loaded_for: (&'static str, String),
+    /// Expected before the load; `None`: the file was not inspected.
+    pub(crate) expected: Option<Expectation>,
+    /// Reserved before the load, in bytes.
+    pub(crate) reserve_bytes: u64,
+    /// Asked for at the start.
+    pub(crate) context: Option<u32>,
+    /// From ready on.
+    pub(crate) facts: Option<ReadyFacts>,
+    /// When that was.
+    pub(crate) ready: Option<Now>,
+    /// As last measured.
+    pub(crate) memory: Option<Measured>,
+    /// A request's own idle timeout.
+    pub(crate) idle_timeout: Option<IdleTimeout>,
+    /// Decode speed between the last two measurements.
+    pub(crate) tokens_per_second: Option<f64>,
+    /// What it keeps for sessions, by their key.
+    pub(crate) held: BTreeMap<String, u64>,
+}
+
+impl Worker {
+    /// Bytes spoken for: what was expected at the cap, or what is there if that is more.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.reserve_bytes.max(self.private())
+    }
+
+    /// Bytes spoken for and not taken yet.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.reserved().saturating_sub(self.private())
+    }
+
+    fn private(&self) -> u64 {
+        self.memory.map_or(0, |memory| memory.private_bytes)
+    }
+
+    /// From the decision until ready.
+    pub(crate) fn load_ms(&self) -> Option<u64> {
+        Some(ms(self.ready?.mono.saturating_sub(self.begun.mono)))
+    }
+
+    /// Whether a request that needs `context` can be put to this instance.
+    pub(crate) fn suits(&self, context: Option<u32>) -> bool {
+        let loaded = self.facts.as_ref().map(|facts| facts.context);
+        context.is_none_or(|wanted| self.context == Some(wanted) || loaded == Some(wanted))
+    }
+}
+
+/// Those who hold a lease, and since when they had asked for it.
+pub(crate) type Leases = BTreeMap<Ticket, (Caller, Now)>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Loading {
+    pub(crate) worker: Worker,
+    pub(crate) progress: Option<Progress>,
+    /// The last progress, on the monotonic clock.
+    pub(crate) heard: Duration,
+    pub(crate) queue: Queue,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ready {
+    pub(crate) worker: Worker,
+    pub(crate) leases: Leases,
+    /// Waiting for a lease to come back, since all places are taken.
+    pub(crate) queue: Queue,
+    /// The end of the last use; counts when nobody holds a lease.
+    pub(crate) idle_since: Now,
+    /// Who that was, in words.
+    pub(crate) last_reset_by: String,
+    /// Whether anybody has had a lease yet.
+    pub(crate) used: bool,
+    /// Keys of the sessions that used this instance and have not ended.
+    pub(crate) sessions: BTreeSet<String>,
+    /// When the last of them ended.
+    pub(crate) sessions_over: Option<Now>,
+}
+
+impl Ready {
+    /// Whether nobody uses it or waits for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.leases.is_empty() && self.queue.is_empty()
+    }
+}
+
+/// Why an instance goes, and who waits for the proof.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Farewell {
+    pub(crate) reason: Reason,
+    /// In words.
+    pub(crate) by: String,
+    /// The decision.
+    pub(crate) begun: Now,
+    pub(crate) cut_off: u32,
+    /// Asks that get the receipt.
+    pub(crate) watchers: Vec<Ticket>,
+    /// If it died, when it may be tried again; what it died of stands in [`Past`].
+    pub(crate) retry: Option<Retry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Requests may end by themselves until then.
+    Grace(Duration),
+    /// They were told to stop and have until then.
+    Cutting(Duration),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Draining {
+    pub(crate) worker: Worker,
+    pub(crate) leases: Leases,
+    pub(crate) farewell: Farewell,
+    /// With its end on the monotonic clock.
+    pub(crate) phase: Phase,
+    /// Who waits for the next instance.
+    pub(crate) next: Queue,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Unloading {
+    pub(crate) worker: Worker,
+    pub(crate) farewell: Farewell,
+    /// Stuck if nothing was heard by then, on the monotonic clock.
+    pub(crate) deadline: Duration,
+    /// Who waits for the next instance.
+    pub(crate) next: Queue,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stuck {
+    pub(crate) worker: Worker,
+    pub(crate) farewell: Farewell,
+    /// What those who waited for the proof were told.
+    pub(crate) receipt: Receipt,
+}
+
+impl State {
+    /// The state's word.
+    pub(crate) fn word(&self) -> ModelState {
+        match self {
+            Self::Unloaded => ModelState::Unloaded,
+            Self::Waiting { .. } => ModelState::Waiting,
+            Self::Loading(_) => ModelState::Loading,
+            Self::Ready(_) => ModelState::Ready,
+            Self::Draining(_) => ModelState::Draining,
+            Self::Unloading(_) => ModelState::Unloading,
+            Self::Failed(_) => ModelState::Failed,
+            Self::Stuck(_) => ModelState::Stuck,
+        }
+    }
+
+    /// The worker, in every state that has one.
+    pub(crate) fn worker(&self) -> Option<&Worker> {
+        match self {
+            Self::Loading(s) => Some(&s.worker),
+            Self::Ready(s) => Some(&s.worker),
+            Self::Draining(s) => Some(&s.worker),
+            Self::Unloading(s) => Some(&s.worker),
+            Self::Stuck(s) => Some(&s.worker),
+            Self::Unloaded | Self::Waiting { .. } | Self::Failed(_) => None,
+        }
+    }
+
+    pub(crate) fn worker_mut(&mut self) -> Option<&mut Worker> {
+        match self {
+            Self::Loading(s) => Some(&mut s.worker),
+            Self::Ready(s) => Some(&mut s.worker),
+            Self::Draining(s) => Some(&mut s.worker),
+            Self::Unloading(s) => Some(&mut s.worker),
+            Self::Stuck(s) => Some(&mut s.worker),
+            Self::Unloaded | Self::Waiting { .. } | Self::Failed(_) => None,
+        }
+    }
+
+    /// Those who wait for the present or the next instance.
+    pub(crate) fn queue(&self) -> Option<&Queue> {
+        match self {
+            Self::Waiting { queue, .. } => Some(queue),
+            Self::Loading(s) => Some(&s.queue),
+            Self::Ready(s) => Some(&s.queue),
+            Self::Draining(s) => Some(&s.next),
+            Self::Unloading(s) => Some(&s.next),
+            Self::Unloaded | Self::Failed(_) | Self::Stuck(_) => None,
+        }
+    }
+
+    pub(crate) fn queue_mut(&mut self) -> Option<&mut Queue> {
+        match self {
+            Self::Waiting { queue, .. } => Some(queue),
+            Self::Loading(s) => Some(&mut s.queue),
+            Self::Ready(s) => Some(&mut s.queue),
+            Self::Draining(s) => Some(&mut s.next),
+            Self::Unloading(s) => Some(&mut s.next),
+            Self::Unloaded | Self::Failed(_) | Self::Stuck(_) => None,
+        }
+    }
+
+    /// Those who hold a lease of the present instance.
+    pub(crate) fn leases(&self) -> Option<&Leases> {
+        match self {
+            Self::Ready(s) => Some(&s.leases),
+            Self::Draining(s) => Some(&s.leases),
+            _ => None,
+        }
+    }
+
+    /// Why and for whom it is going, in the states in which it is.
+    pub(crate) fn farewell_mut(&mut self) -> Option<&mut Farewell> {
+        match self {
+            Self::Draining(s) => Some(&mut s.farewell),
+            Self::Unloading(s) => Some(&mut s.farewell),
+            _ => None,
+        }
+    }
+}
+
+impl Record {
+    /// A model that was found on the shelf.
+    pub(crate) fn new(shelf: ShelfModel) -> Self {
+        Self {
+            shelf,
+            on_shelf: true,
+            pinned: None,
+            idle_timeout: None,
+            past: Past::default(),
+            state: State::Unloaded,
+        }
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.unwrap_or(self.shelf.pinned)
+    }
+
+    /// How long it may be idle: as a request of this instance said, else as wished, as configured, as usual.
+    pub(crate) fn idle_timeout(&self, usual: IdleTimeout) -> IdleTimeout {
+        let of_instance = self.state.worker().and_then(|worker| worker.idle_timeout);
+        of_instance.or(self.idle_timeout).or(self.shelf.idle_timeout).unwrap_or(usual)
+    }
+
+    /// Bytes that a load must find free: as expected, and the file's own size where nothing better is known.
+    pub(crate) fn need_bytes(&self) -> u64 {
+        self.shelf.expected.map_or(self.shelf.size_bytes, |expected| expected.reserve_bytes)
+    }
+}
+
+/// Whole milliseconds.
+pub(crate) fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

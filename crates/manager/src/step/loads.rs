@@ -1,0 +1,201 @@
+//! How a load begins, becomes ready, and serves those who waited.
+
+use protocol::{EventKind, ModelId, Problem, Reason};
+
+use super::{Turn, take_loading, take_ready};
+use crate::{
+    admission,
+    event::{Action, Line},
+    model::{Leases, Loading, Ready, Record, Retry, State, Worker},
+    policy,
+    ports::{ReadyFacts, StartOrder},
+    queue::{Queue, Waiter, Want},
+    words,
+};
+
+impl Turn<'_> {
+    /// Begins a load for those who wait, or refuses them all. The record's state must be one without a worker, and
+    /// stays as it is after a refusal.
+    pub(super) fn begin_load(&mut self, id: &ModelId, record: &mut Record, mut queue: Queue) {
+        if !queue.is_wanted() {
+            return;
+        }
+        self.changed();
+        let (reason, by) = queue.reason();
+        if let Err(problem) = self.may_load(id, record) {
+            self.log_refusal(id, record, &problem, by);
+            return self.refuse(queue.clear(), &problem);
+        }
+        let epoch = self.next_epoch();
+        let context = queue.context().or(record.shelf.context);
+        let worker = Worker {
+            epoch,
+            pid: None,
+            begun: self.now,
+            loaded_for: (reason, by),
+            expected: record.shelf.expected,
+            reserve_bytes: record.need_bytes(),
+            context,
+            facts: None,
+            ready: None,
+            memory: None,
+            idle_timeout: None,
+            tokens_per_second: None,
+            held: Default::default(),
+        };
+        self.act(Action::Start(StartOrder { model: id.clone(), epoch, context }));
+        let heard = self.now.mono;
+        record.state = State::Loading(Box::new(Loading { worker, progress: None, heard, queue }));
+    }
+
+    fn may_load(&self, id: &ModelId, record: &Record) -> Result<(), Problem> {
+        if self.stops() {
+            return Err(words::stopped());
+        }
+        if !record.on_shelf {
+            return Err(words::unknown_model(id));
+        }
+        if let Some(trouble) = &record.shelf.trouble {
+            return Err(trouble.clone());
+        }
+        let need = record.need_bytes();
+        admission::admit(need, &self.house.room()).map_err(|why| {
+            let others = self.house.models.iter().filter(|(_, other)| other.state.worker().is_some());
+            let loaded: Vec<ModelId> = others.map(|(other, _)| other.clone()).collect();
+            words::no_room(id, need, why, &loaded)
+        })
+    }
+
+    /// Writes a refusal down, unless the same one was written a moment ago.
+    pub(super) fn log_refusal(&mut self, id: &ModelId, record: &mut Record, problem: &Problem, by: String) {
+        let quiet = std::time::Duration::from_secs(10);
+        let just_said = |(code, at)| code == problem.code && self.now.mono < quiet.saturating_add(at);
+        if self.stops() || record.past.refusal.is_some_and(just_said) {
+            return;
+        }
+        record.past.refusal = Some((problem.code, self.now.mono));
+        self.log(Line {
+            kind: EventKind::Refuse,
+            model: Some(id.clone()),
+            reason: problem.message.clone(),
+            by,
+            duration_ms: None,
+            bytes_before: None,
+            bytes_after: None,
+            detail: problem.code.word().to_owned(),
+        });
+    }
+
+    /// Loads, or waits until the pause after a crash is over, or refuses.
+    pub(super) fn load_or_wait(&mut self, id: &ModelId, record: &mut Record, mut queue: Queue) {
+        match record.state {
+            State::Failed(Retry::At(until)) if until > self.now.mono && record.on_shelf && !self.stops() => {
+                self.changed();
+                record.state = State::Waiting { queue, until };
+            }
+            State::Failed(Retry::Quarantined) => {
+                let problem = match &record.past.failure {
+                    Some(failure) if policy::is_final(failure) => words::load_failed(id, failure),
+                    failure => words::quarantined(id, failure.as_ref()),
+                };
+                self.refuse(queue.clear(), &problem);
+            }
+            _ => self.begin_load(id, record, queue),
+        }
+    }
+
+    /// The instance can answer.
+    pub(super) fn ready(&mut self, id: &ModelId, record: &mut Record, facts: ReadyFacts) {
+        let Some(Loading { mut worker, mut queue, .. }) = take_loading(record) else { return };
+        self.changed();
+        worker.pid = Some(facts.pid);
+        worker.memory = facts.memory.or(worker.memory);
+        worker.ready = Some(self.now);
+        let (reason, by) = worker.loaded_for.clone();
+        self.log(Line {
+            kind: EventKind::Load,
+            model: Some(id.clone()),
+            reason: reason.to_owned(),
+            by: by.clone(),
+            duration_ms: worker.load_ms(),
+            bytes_before: Some(0),
+            bytes_after: worker.memory.map(|memory| memory.private_bytes),
+            detail: format!("{}, {} threads, context {}", facts.device, facts.threads, facts.context),
+        });
+        worker.facts = Some(facts);
+        if let Some(wish) = queue.wish() {
+            worker.idle_timeout = wish.idle_timeout;
+        }
+        record.past.failure = None;
+        queue.iter_mut().for_each(|waiter| waiter.saw_load = true);
+        let (leases, sessions) = (Leases::new(), Default::default());
+        let last_reset_by = format!("load by {by}");
+        let idle_since = self.now;
+        let ready = Ready {
+            worker,
+            leases,
+            queue,
+            idle_since,
+            last_reset_by,
+            used: false,
+            sessions,
+            sessions_over: None,
+        };
+        record.state = State::Ready(Box::new(ready));
+        self.serve(id, record);
+    }
+
+    /// Gives everybody in a ready model's queue what they wait for, as far as there are places; whoever needs
+    /// another context makes it go and waits for the next instance.
+    pub(super) fn serve(&mut self, id: &ModelId, record: &mut Record) {
+        let Some(mut ready) = take_ready(record) else { return };
+        self.changed();
+        ready.queue.forget_wish();
+        let for_ready = ready.queue.extract(|waiter| waiter.caller().is_none());
+        let misfits = ready.queue.extract(|waiter| !ready.worker.suits(waiter.context));
+        let places = usize::try_from(self.house.config.in_flight.max(1)).unwrap_or(usize::MAX);
+        while ready.leases.len() < places
+            && let Some(waiter) = ready.queue.pop()
+        {
+            self.grant(&mut ready, waiter);
+        }
+        if let Some(last) = for_ready.last() {
+            ready.idle_since = self.now;
+            ready.last_reset_by = words::for_whom(last);
+        }
+        record.state = State::Ready(Box::new(ready));
+        for waiter in for_ready {
+            match waiter.want {
+                Want::Reload(Some(receipt)) => self.answer_reload(waiter.ticket, id, record, *receipt),
+                _ => self.answer_model(waiter.ticket, id, record),
+            }
+        }
+        if let Some(first) = misfits.first() {
+            let by = format!("{} (another context)", first.by);
+            let grace = self.deadlines().grace;
+            self.say_goodbye(id, record, Reason::Reload, by, grace, None);
+            let Some(next) = record.state.queue_mut() else { return };
+            next.put_first(misfits);
+        }
+    }
+
+    /// Grants a lease.
+    pub(super) fn grant(&mut self, ready: &mut Ready, waiter: Waiter) {
+        let Waiter { ticket, since, idle_timeout, saw_load, want, .. } = waiter;
+        let Want::Lease(caller) = want else { return };
+        self.changed();
+        if idle_timeout.is_some() {
+            ready.worker.idle_timeout = idle_timeout;
+        }
+        if let Some(session) = &caller.session {
+            ready.sessions.insert(session.key.clone());
+            ready.sessions_over = None;
+        }
+        ready.used = true;
+        ready.last_reset_by = caller.words();
+        let load_ms = ready.worker.load_ms().filter(|_| saw_load);
+        let queue_ms = crate::model::ms(self.now.mono.saturating_sub(since.mono));
+        self.act(Action::Grant { ticket, epoch: ready.worker.epoch, queue_ms, load_ms });
+        ready.leases.insert(ticket, (caller, since));
+    }
+}

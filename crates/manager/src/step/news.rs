@@ -1,0 +1,160 @@
+//! What the launcher and the sampler tell.
+
+use std::sync::Arc;
+
+use protocol::{Failure, ModelId, Reason};
+
+use super::{Turn, take};
+use crate::{
+    event::{Action, Heard},
+    model::{Record, State},
+    ports::{Epoch, MemorySample, Release},
+    queue::Queue,
+    words,
+};
+
+impl Turn<'_> {
+    /// The launcher told something. The word of an instance that is no longer anybody's changes nothing.
+    pub(super) fn news(&mut self, epoch: Epoch, heard: Heard) {
+        let of = |record: &Record| record.state.worker().is_some_and(|worker| worker.epoch == epoch);
+        let model = self.house.models.iter().find(|(_, record)| of(record)).map(|(id, _)| id.clone());
+        let Some(model) = model else { return };
+        self.with(&model, |turn, id, record| match heard {
+            Heard::Spawned { pid } => turn.spawned(record, pid),
+            Heard::Progress(progress) => {
+                let State::Loading(loading) = &mut record.state else { return };
+                turn.changed();
+                loading.heard = turn.now.mono;
+                loading.progress = Some(progress);
+            }
+            Heard::Ready(facts) if matches!(record.state, State::Loading(_)) => turn.ready(id, record, facts),
+            // It was told to go before it said this.
+            Heard::Ready(_) => {}
+            Heard::Failed(failure) => turn.failed(id, record, failure),
+            Heard::Released(release) => turn.released(id, record, release),
+            Heard::Stuck { pid } => turn.stick(id, record, Some(pid)),
+            Heard::Held { session, bytes } => turn.held(epoch, record, session, bytes),
+        });
+    }
+
+    fn spawned(&mut self, record: &mut Record, pid: u32) {
+        self.changed();
+        if let State::Loading(loading) = &mut record.state {
+            loading.heard = self.now.mono;
+        }
+        if let Some(worker) = record.state.worker_mut() {
+            worker.pid = Some(pid);
+        }
+    }
+
+    /// A load failed, or a worker died; the launcher is ending it by itself.
+    pub(super) fn failed(&mut self, id: &ModelId, record: &mut Record, failure: Failure) {
+        let proved_after = self.deadlines().crash_window;
+        let (worker, leases, queue, farewell) = match take(record) {
+            State::Loading(mut loading) => {
+                // Those who waited for this very load are told how it ended.
+                self.refuse(loading.queue.clear(), &words::load_failed(id, &failure));
+                (loading.worker, None, Queue::default(), None)
+            }
+            State::Ready(ready) => (ready.worker, Some(ready.leases), ready.queue, None),
+            State::Draining(draining) => {
+                let draining = *draining;
+                (draining.worker, Some(draining.leases), draining.next, Some(draining.farewell))
+            }
+            // It was told to go; how it went stands in its release.
+            other => {
+                record.state = other;
+                return;
+            }
+        };
+        self.changed();
+        if let Some(leases) = &leases {
+            self.bereave(id, leases, Some(&failure));
+        }
+        let proved = worker.ready.is_some_and(|ready| self.now.mono >= ready.mono + proved_after);
+        let bytes = worker.memory.map(|memory| memory.private_bytes);
+        let retry = self.crash(id, record, failure, proved, bytes);
+        let farewell = farewell.unwrap_or_else(|| {
+            let mut farewell = self.farewell(Reason::Failed, "worker".to_owned(), None);
+            farewell.retry = Some(retry);
+            farewell
+        });
+        record.state = self.await_release(worker, farewell, queue);
+    }
+
+    /// A process is gone and what it held was looked for.
+    fn released(&mut self, id: &ModelId, record: &mut Record, release: Release) {
+        if matches!(record.state, State::Loading(_) | State::Ready(_)) {
+            // Nobody told it to go, and it did not say why.
+            let (code, message, hint) = words::vanished();
+            let failure = self.failure(code, message, hint);
+            self.failed(id, record, failure);
+        }
+        match take(record) {
+            State::Unloading(s) => {
+                self.conclude(id, record, s.worker, s.farewell, s.next, release);
+            }
+            State::Draining(s) => {
+                let s = *s;
+                self.bereave(id, &s.leases, None);
+                self.conclude(id, record, s.worker, s.farewell, s.next, release);
+            }
+            State::Stuck(s) => {
+                self.conclude(id, record, s.worker, s.farewell, Queue::default(), release);
+            }
+            other => record.state = other,
+        }
+    }
+
+    /// A failure that the manager itself found.
+    pub(super) fn failure(&self, code: &str, message: String, hint: String) -> Failure {
+        Failure {
+            code: code.to_owned(),
+            message,
+            hint,
+            at: self.wall(),
+            retry_at: None,
+            log_tail: Vec::new(),
+        }
+    }
+
+    /// A load that makes no progress is a failed one, and its worker is killed.
+    pub(super) fn stall(&mut self, id: &ModelId, record: &mut Record) {
+        let State::Loading(loading) = &record.state else { return };
+        let stage = loading.progress.as_ref().map(|progress| progress.stage.as_str());
+        let seconds = self.deadlines().load_stall.as_secs();
+        let (code, message, hint) = words::stalled(seconds, stage);
+        let failure = self.failure(code, message, hint);
+        self.failed(id, record, failure);
+        if let State::Unloading(unloading) = take(record) {
+            let unloading = *unloading;
+            record.state = self.stop(unloading.worker, unloading.farewell, unloading.next, true);
+        }
+    }
+
+    /// What a session keeps in an instance. If the session has ended meanwhile it is to be forgotten.
+    fn held(&mut self, epoch: Epoch, record: &mut Record, session: String, bytes: u64) {
+        let known = self.house.sessions.contains(&session);
+        let Some(worker) = record.state.worker_mut() else { return };
+        self.changed();
+        if bytes == 0 {
+            worker.held.remove(&session);
+        } else if worker.held.insert(session.clone(), bytes).is_none() && !known {
+            self.act(Action::EndSession { epoch, session });
+        }
+    }
+
+    /// The sampler measured.
+    pub(super) fn sampled(&mut self, sample: Arc<MemorySample>, speeds: &[(Epoch, f64)]) {
+        for record in self.house.models.values_mut() {
+            let Some(worker) = record.state.worker_mut() else { continue };
+            let measured = sample.workers.iter().find(|(pid, _)| Some(*pid) == worker.pid);
+            if let Some((_, measured)) = measured {
+                worker.memory = Some(*measured);
+            }
+            worker.tokens_per_second =
+                speeds.iter().find(|(epoch, _)| *epoch == worker.epoch).map(|(_, speed)| *speed);
+        }
+        self.house.sample = Some(sample);
+    }
+}

@@ -1,0 +1,11 @@
+//! The life cycle's rules as sentences, by hand and at random.
+
+mod actor;
+mod crashes;
+mod doubles;
+mod leases;
+mod rig;
+mod sessions;
+mod timers;
+mod unloads;
+mod walk;

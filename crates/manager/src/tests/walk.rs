@@ -1,0 +1,502 @@
+//! The rules under a long random walk: clients, people, a launcher that does whatever it may, and time. After each
+//! step the house is compared with what the walk itself knows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use protocol::{Host, IdleTimeout, Method, ModelId, Reason, SessionKind};
+
+use super::rig::{MIB, Outcome, Rig, config, facts, failure, id, measured, release, session, shelf, wish};
+use crate::{
+    event::{Action, Event, Heard, Manner, Ticket},
+    model::{Phase, Record, State},
+    ports::{Epoch, MemorySample, RamTotals},
+    step,
+};
+
+const MODELS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// What the launcher knows of a worker.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Life {
+    Loading,
+    Ready,
+    /// Told to go, or died; its release is to come.
+    Going,
+}
+
+struct Walk {
+    rig: Rig,
+    workers: BTreeMap<Epoch, (&'static str, Life)>,
+    dead: Vec<Epoch>,
+    /// Leases that were granted and are held, with model and epoch.
+    held: Vec<(Ticket, &'static str, Epoch)>,
+    /// Everybody who asked and was not answered.
+    asked: BTreeSet<Ticket>,
+    left: BTreeSet<Ticket>,
+    seen: usize,
+    stopping: bool,
+    /// When each draining began, for the grace; and whether somebody was in a hurry.
+    drains: BTreeMap<Epoch, (Duration, bool)>,
+    cuts: BTreeMap<Epoch, Duration>,
+    /// The end of the last use of each ready instance, as the walk saw it.
+    rested: BTreeMap<Epoch, Duration>,
+    /// Those whose end was looked at.
+    ended: BTreeSet<Epoch>,
+}
+
+impl Walk {
+    fn new() -> Self {
+        let mut config = config();
+        config.queue = 4;
+        config.in_flight = 3;
+        let models = vec![shelf("a", 300), shelf("b", 300), shelf("c", 300), shelf("d", 300)];
+        Self {
+            rig: Rig::with(config, models),
+            workers: BTreeMap::new(),
+            dead: Vec::new(),
+            held: Vec::new(),
+            asked: BTreeSet::new(),
+            left: BTreeSet::new(),
+            seen: 1,
+            stopping: false,
+            drains: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            rested: BTreeMap::new(),
+            ended: BTreeSet::new(),
+        }
+    }
+
+    /// One thing happens: `what` picks it, `which` and `how` its details.
+    fn go(&mut self, what: u8, which: u8, how: u16) {
+        let model = MODELS[usize::from(which) % MODELS.len()];
+        match what % 32 {
+            0..=5 => self.lease(model, which, how),
+            6..=10 => self.give_back(usize::from(how)),
+            11 => self.leave(usize::from(how)),
+            12 => self.load(model, how),
+            13 => self.unload(model, how),
+            14 => self.reload(model),
+            15 => self.clean_up(model, how),
+            16 => self.settings(model, how),
+            17..=22 => self.launcher(usize::from(which), how),
+            23 => self.late_word(usize::from(which), how),
+            24 => self.measure(how),
+            25 => self.page(how),
+            26 => self.stock(how),
+            27..=30 => self.pass(u64::from(how)),
+            _ => self.pass(u64::from(how) * 37),
+        }
+    }
+
+    /// Lets an event happen that is about `model` alone, and looks at everything that must hold.
+    fn tell(&mut self, model: Option<&str>, event: Event) {
+        let before = self.rig.house.clone();
+        self.rig.happen(event);
+        for (other, record) in &before.models {
+            if model.is_some_and(|model| other.as_str() != model) {
+                assert_eq!(
+                    self.rig.house.models.get(other),
+                    Some(record),
+                    "{other} was none of its business"
+                );
+            }
+        }
+        self.look();
+    }
+
+    fn ask(&mut self, model: Option<&str>, make: impl FnOnce(Ticket) -> Event) -> Ticket {
+        let ticket = self.rig.ticket();
+        self.asked.insert(ticket);
+        self.tell(model, make(ticket));
+        ticket
+    }
+
+    fn lease(&mut self, model: &'static str, which: u8, how: u16) {
+        let mut wish = wish(model);
+        wish.session = (which >= 64).then(|| session(&format!("s{}", how % 5)));
+        wish.idle_timeout = [None, None, None, Some(IdleTimeout::After { ms: 0 })][usize::from(how) % 4];
+        wish.context = (how.is_multiple_of(29)).then_some(u32::from(how % 3) * 512 + 512);
+        // A new session may push an old one out, which is about every model.
+        let about = wish.session.is_none().then_some(model);
+        self.ask(about, |ticket| Event::Lease { ticket, wish });
+    }
+
+    fn give_back(&mut self, at: usize) {
+        if self.held.is_empty() {
+            return;
+        }
+        let (lease, model, epoch) = self.held.swap_remove(at % self.held.len());
+        self.rested.insert(epoch, self.rig.now.boot);
+        self.tell(Some(model), Event::LeaseBack { lease, model: id(model) });
+    }
+
+    fn leave(&mut self, at: usize) {
+        let Some(ticket) = self.asked.iter().nth(at % self.asked.len().max(1)).copied() else { return };
+        self.asked.remove(&ticket);
+        self.left.insert(ticket);
+        self.tell(None, Event::Leave { ticket });
+    }
+
+    fn load(&mut self, model: &'static str, how: u16) {
+        let idle_timeout = [None, Some(IdleTimeout::After { ms: 3000 })][usize::from(how) % 2];
+        if let Some(State::Ready(ready)) = self.state(model) {
+            self.rested.insert(ready.worker.epoch, self.rig.now.boot);
+        }
+        let wait = !how.is_multiple_of(3);
+        let by = "walk".to_owned();
+        self.ask(Some(model), |ticket| Event::Load {
+            ticket,
+            model: id(model),
+            idle_timeout,
+            context: None,
+            wait,
+            by,
+        });
+    }
+
+    fn manner(&mut self, model: &str, how: u16) -> Manner {
+        if how.is_multiple_of(2) {
+            return Manner::Gentle;
+        }
+        if let Some(worker) = self.state(model).and_then(State::worker) {
+            let (now, epoch) = (self.rig.now.mono, worker.epoch);
+            self.drains.entry(epoch).or_insert((now, true)).1 = true;
+        }
+        Manner::Force
+    }
+
+    fn unload(&mut self, model: &'static str, how: u16) {
+        let manner = self.manner(model, how);
+        let by = "walk".to_owned();
+        self.ask(Some(model), |ticket| Event::Unload { ticket, model: id(model), manner, by });
+    }
+
+    fn reload(&mut self, model: &'static str) {
+        let by = "walk".to_owned();
+        self.ask(Some(model), |ticket| Event::Reload { ticket, model: id(model), by });
+    }
+
+    fn clean_up(&mut self, model: &'static str, how: u16) {
+        let manner = self.manner(model, how);
+        let (by, dry) = ("walk".to_owned(), how.is_multiple_of(5));
+        let before = self.rig.house.clone();
+        self.ask(Some(model), |ticket| Event::CleanUp { ticket, model: id(model), manner, dry, by });
+        if dry {
+            assert_eq!(self.rig.house, before, "a dry run changes nothing");
+        }
+    }
+
+    fn settings(&mut self, model: &'static str, how: u16) {
+        let timeouts = [
+            IdleTimeout::After { ms: 900_000 },
+            IdleTimeout::After { ms: 0 },
+            IdleTimeout::After { ms: 9000 },
+        ];
+        let (timeout, pinned, by) =
+            (timeouts[usize::from(how) % 3], how.is_multiple_of(8), "walk".to_owned());
+        if how.is_multiple_of(2) {
+            self.ask(Some(model), |ticket| Event::Pin { ticket, model: id(model), pinned, by });
+        } else {
+            self.ask(Some(model), |ticket| Event::IdleTimeout { ticket, model: id(model), timeout, by });
+        }
+    }
+
+    /// A worker does one of the things that it may do.
+    fn launcher(&mut self, at: usize, how: u16) {
+        let Some((&epoch, &(model, life))) = self.workers.iter().nth(at % self.workers.len().max(1)) else {
+            return;
+        };
+        let pid = super::rig::pid(epoch);
+        let heard = match (life, how % 16) {
+            (Life::Going, 0..=12) => Heard::Released(release(pid)),
+            (Life::Going, 13) => Heard::Stuck { pid },
+            (Life::Going, 14) => Heard::Failed(failure("late")),
+            (Life::Loading, 0..=1) => Heard::Spawned { pid },
+            (Life::Loading, 2..=3) => {
+                Heard::Progress(protocol::Progress { stage: "s".to_owned(), done: 1, total: 2 })
+            }
+            (Life::Loading, 4..=13) => Heard::Ready(facts(pid)),
+            (_, 14) => Heard::Failed(failure("worker_died")),
+            (_, 15) => Heard::Released(release(pid)),
+            (_, n) => Heard::Held { session: format!("s{}", n % 5), bytes: u64::from(how) },
+        };
+        match &heard {
+            Heard::Ready(_) => {
+                self.workers.insert(epoch, (model, Life::Ready));
+                self.rested.insert(epoch, self.rig.now.boot);
+            }
+            Heard::Failed(_) => drop(self.workers.insert(epoch, (model, Life::Going))),
+            Heard::Released(_) => {
+                self.workers.remove(&epoch);
+                self.dead.push(epoch);
+            }
+            _ => {}
+        }
+        self.tell(Some(model), Event::News { epoch, heard });
+    }
+
+    fn late_word(&mut self, at: usize, how: u16) {
+        let Some(epoch) = self.dead.get(at % self.dead.len().max(1)).copied() else { return };
+        let heard = match how % 5 {
+            0 => Heard::Spawned { pid: 5 },
+            1 => Heard::Ready(facts(5)),
+            2 => Heard::Failed(failure("late")),
+            3 => Heard::Released(release(5)),
+            _ => Heard::Stuck { pid: 5 },
+        };
+        let before = self.rig.house.clone();
+        self.tell(None, Event::News { epoch, heard });
+        assert_eq!(self.rig.house, before, "the word of a dead worker counts");
+        assert!(self.rig.last.is_empty());
+    }
+
+    fn measure(&mut self, how: u16) {
+        let host = Host {
+            memory_total_bytes: 4000 * MIB,
+            memory_available_bytes: (1000 + u64::from(how % 3000)) * MIB,
+            swap_used_bytes: 0,
+            cpu_count: 2,
+            cpu_percent: 0.0,
+            pressure: None,
+        };
+        let workers =
+            self.workers.keys().map(|epoch| (super::rig::pid(*epoch), measured(u64::from(how % 300))));
+        let sample = MemorySample {
+            wall_ms: self.rig.now.wall_ms,
+            host,
+            ram: RamTotals::default(),
+            server: None,
+            workers: workers.collect(),
+            gpus: vec![],
+            gpu_absent: None,
+            gpu_uses: vec![],
+        };
+        let states = self.words();
+        self.tell(None, Event::Sampled(Arc::new(sample), vec![]));
+        assert_eq!(self.words(), states, "a measurement changes no state");
+        assert!(self.rig.last.is_empty());
+    }
+
+    fn page(&mut self, how: u16) {
+        let (key, label) = (format!("s{}", how % 5), "browser".to_owned());
+        let open = !how.is_multiple_of(3);
+        self.tell(None, Event::Presence { key, kind: SessionKind::Browser, label, open });
+    }
+
+    fn stock(&mut self, how: u16) {
+        let there = MODELS.iter().enumerate().filter(|(n, _)| how % 16 > 1 || how >> n & 1 == 1);
+        let shelf = there.map(|(_, name)| shelf(name, 300)).collect();
+        let ticket = self.rig.ticket();
+        self.asked.insert(ticket);
+        self.tell(None, Event::Stock { ticket, shelf });
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let target = self.rig.now.boot + Duration::from_millis(ms);
+        let mut rounds = 0;
+        while let Some(due) = step::next_deadline(&self.rig.house, self.rig.now).filter(|due| *due <= target)
+        {
+            rounds += 1;
+            assert!(rounds < 1000, "the timer spins");
+            self.rig.forward(due.saturating_sub(self.rig.now.boot));
+            self.tell(None, Event::Timer);
+        }
+        self.rig.forward(target.saturating_sub(self.rig.now.boot));
+    }
+
+    fn state(&self, model: &str) -> Option<&State> {
+        self.rig.house.models.get(&id(model)).map(|record| &record.state)
+    }
+
+    fn words(&self) -> Vec<(ModelId, protocol::ModelState)> {
+        self.rig.house.models.iter().map(|(id, record)| (id.clone(), record.state.word())).collect()
+    }
+
+    /// Everything that must hold after every step.
+    fn look(&mut self) {
+        for action in self.rig.last.clone() {
+            self.look_at_action(&action);
+        }
+        self.look_at_outcomes();
+        self.look_at_house();
+    }
+
+    fn look_at_action(&mut self, action: &Action) {
+        match action {
+            Action::Start(order) => {
+                assert!(!self.stopping, "nothing is loaded by a server that stops");
+                let model = MODELS.into_iter().find(|name| *name == order.model.as_str()).unwrap();
+                assert!(self.workers.values().all(|(other, _)| *other != model), "two workers of {model}");
+                self.workers.insert(order.epoch, (model, Life::Loading));
+            }
+            Action::CancelAll(epoch) => {
+                let (begun, hurry) = self.drains.get(epoch).copied().expect("cut without draining");
+                let waited = self.rig.now.mono.saturating_sub(begun);
+                let grace = self.rig.house.config.deadlines.grace;
+                assert!(hurry || self.stopping || waited >= grace, "cut after {waited:?}");
+                self.cuts.insert(*epoch, self.rig.now.mono);
+            }
+            Action::Stop(order) => {
+                let Some((model, life)) = self.workers.get(&order.epoch).copied() else {
+                    panic!("an order for a worker that is gone")
+                };
+                if life == Life::Ready && !order.at_once {
+                    let users = self.held.iter().filter(|(_, _, epoch)| *epoch == order.epoch).count();
+                    let deadlines = self.rig.house.config.deadlines;
+                    let cut = self.cuts.get(&order.epoch).map(|cut| self.rig.now.mono.saturating_sub(*cut));
+                    let least = deadlines.cancel.min(deadlines.shutdown_cancel);
+                    assert!(users == 0 || cut.is_some_and(|cut| cut >= least), "{model} was in use");
+                }
+                self.workers.insert(order.epoch, (model, Life::Going));
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at_outcomes(&mut self) {
+        // Tickets are answered in any order; what is new is what was not looked at before.
+        for (ticket, outcome) in &self.rig.outcomes {
+            if !self.asked.remove(ticket) {
+                continue;
+            }
+            self.seen += 1;
+            if let Outcome::Granted { epoch, .. } = outcome {
+                assert!(!self.stopping, "granted by a server that stops");
+                let (model, life) = self.workers[epoch];
+                assert_eq!(life, Life::Ready);
+                self.held.push((*ticket, model, *epoch));
+            }
+        }
+        self.rig.outcomes.clear();
+        let answered_after_leaving = self.rig.last.iter().find(|action| match action {
+            Action::Grant { ticket, .. } | Action::Answer { ticket, .. } => self.left.contains(ticket),
+            _ => false,
+        });
+        assert_eq!(answered_after_leaving, None);
+    }
+
+    fn look_at_house(&mut self) {
+        let house = &self.rig.house;
+        assert!(house.reserved() <= house.config.ram_limit_bytes, "more is reserved than there is");
+        for (id, record) in &house.models {
+            let epochs = self.workers.iter().filter(|(_, (model, _))| *model == id.as_str());
+            let epochs: Vec<Epoch> = epochs.map(|(epoch, _)| *epoch).collect();
+            let known: Vec<Epoch> = record.state.worker().map(|worker| worker.epoch).into_iter().collect();
+            assert_eq!(known, epochs, "{id}: the house and the launcher know of the same workers");
+            assert!(record.state.queue().is_none_or(|queue| queue.requests() <= house.config.queue));
+            match &record.state {
+                State::Ready(ready) => {
+                    let epoch = ready.worker.epoch;
+                    let held = self.held.iter().filter(|(_, _, of)| *of == epoch);
+                    let held: BTreeSet<Ticket> = held.map(|(ticket, _, _)| *ticket).collect();
+                    assert_eq!(held, ready.leases.keys().copied().collect(), "{id}: who holds a lease");
+                    assert!(ready.queue.is_empty() || ready.leases.len() == 3, "{id}: a place is free");
+                    let due = step::unload_at(house, record, |_| None);
+                    assert!(due.is_none_or(|due| due.boot > self.rig.now.boot), "{id} should have gone");
+                    if ready.is_idle() {
+                        assert_eq!(ready.idle_since.boot, self.rested[&epoch], "{id}: idle since");
+                    }
+                }
+                State::Draining(draining) => {
+                    let begun = draining.farewell.begun.mono;
+                    self.drains.entry(draining.worker.epoch).or_insert((begun, false));
+                    let (Phase::Grace(until) | Phase::Cutting(until)) = draining.phase;
+                    assert!(until > self.rig.now.mono, "{id}: its time is up");
+                }
+                State::Unloading(unloading) => {
+                    assert!(unloading.deadline > self.rig.now.mono);
+                    let epoch = unloading.worker.epoch;
+                    if self.ended.insert(epoch) && unloading.farewell.reason == Reason::Idle {
+                        self.look_at_idle_end(epoch, record);
+                    }
+                }
+                State::Waiting { queue, .. } => assert!(queue.is_wanted(), "{id} waits for nobody"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The idle timer took an instance: nobody had it, and its time had come by what the walk saw of its use (the
+    /// end of sessions can make it no shorter than a minute).
+    fn look_at_idle_end(&self, epoch: Epoch, record: &Record) {
+        assert!(!record.is_pinned());
+        assert!(self.held.iter().all(|(_, _, held)| *held != epoch), "it was in use");
+        let timeout =
+            record.idle_timeout(self.rig.house.config.idle_timeout).ms().expect("never means never");
+        let waited = self.rig.now.boot.saturating_sub(self.rested[&epoch]);
+        assert!(waited >= Duration::from_millis(timeout.min(60_000)), "it went after {waited:?}");
+    }
+
+    /// The server stops, the launcher does its part, and everything must have come to an end.
+    fn end(mut self) -> usize {
+        self.stopping = true;
+        let now = self.rig.now.mono;
+        for epoch in self.workers.keys() {
+            self.drains.entry(*epoch).or_insert((now, true));
+        }
+        self.ask(None, |ticket| Event::ShutDown { ticket });
+        self.lease("a", 0, 1);
+        for _ in 0..50 {
+            self.pass(500);
+            for (epoch, (model, life)) in self.workers.clone() {
+                if life == Life::Going {
+                    self.workers.remove(&epoch);
+                    let mut gone = release(super::rig::pid(epoch));
+                    gone.method = Method::Killed;
+                    self.tell(Some(model), Event::News { epoch, heard: Heard::Released(gone) });
+                }
+            }
+        }
+        assert!(self.workers.is_empty(), "left behind: {:?}", self.workers);
+        assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
+        assert_eq!(self.rig.house.reserved(), 0);
+        self.seen
+    }
+}
+
+/// A small generator (xorshift64*), so that a long walk is the same one each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
+
+#[test]
+fn every_rule_holds_after_every_step_of_a_long_random_walk() {
+    let mut answered = 0;
+    for seed in 1..=200 {
+        let (mut walk, mut dice) = (Walk::new(), Dice(seed));
+        for _ in 0..1000 {
+            let [what, which, low, high, ..] = dice.roll().to_le_bytes();
+            walk.go(what, which, u16::from_le_bytes([low, high]));
+        }
+        answered += walk.end();
+    }
+    assert!(answered > 50_000, "the walk asked for too little to prove anything: {answered}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// The same, where a failure is shrunk to the fewest steps.
+    #[test]
+    fn every_rule_holds_after_every_step_of_a_short_random_walk(
+        steps in proptest::collection::vec(any::<(u8, u8, u16)>(), 0..60),
+    ) {
+        let mut walk = Walk::new();
+        for (what, which, how) in steps {
+            walk.go(what, which, how);
+        }
+        walk.end();
+    }
+}
