@@ -15,6 +15,8 @@ use std::{
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-env-changed=INNKEEPER_SITE");
     println!("cargo:rerun-if-changed=build.rs");
+    // The product is one file that people copy: line tables of every dependency would make it ten times as large.
+    println!("cargo:rustc-link-arg-bins=-Wl,--strip-debug");
     let mut table = String::from("pub(crate) static ASSETS: &[Asset] = &[\n");
     let mut hasher = DefaultHasher::new();
     if let Some(site) = env::var_os("INNKEEPER_SITE").map(PathBuf::from) {
@@ -37,7 +39,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             )?;
         }
     }
-    write!(table, "];\n\n/// Changes with every byte of the site; stands in the paths of its files.\npub(crate) const SITE_HASH: &str = \"{:016x}\";\n", hasher.finish())?;
+    write!(
+        table,
+        "];\n\n/// Changes with every byte of the site; stands in the paths of its files.\npub(crate) const SITE_HASH: &str = \"{:016x}\";\n",
+        hasher.finish()
+    )?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("site.rs"), table)?;
     Ok(())
@@ -45,5 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn twin(names: &BTreeSet<String>, site: &Path, name: &str, ending: &str) -> String {
     let twin = format!("{name}.{ending}");
-    if names.contains(&twin) { format!("Some(include_bytes!({:?}))", site.join(twin)) } else { "None".to_owned() }
+    if names.contains(&twin) {
+        format!("Some(include_bytes!({:?}))", site.join(twin))
+    } else {
+        "None".to_owned()
+    }
 }

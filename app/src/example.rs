@@ -180,3 +180,21 @@ fn session(id: &str, label: &str, ends_at: Option<Time>, held_bytes: u64) -> Ses
         ends_at,
     }
 }
+
+/// Settings of which one was saved and one is locked.
+pub(crate) fn settings() -> protocol::Settings {
+    let setting = |value: &str, source: &str, locked| protocol::Setting {
+        value: value.to_owned(),
+        source: source.to_owned(),
+        locked,
+    };
+    protocol::Settings {
+        ram_limit: setting("80%", "default", false),
+        reserve: setting("1GiB", "default", false),
+        gpu_limit: setting("90%", "default", false),
+        idle_timeout: setting("10m", "saved", false),
+        session_timeout: setting("5m", "flag", true),
+        after_last_session: setting("60s", "default", false),
+        models: Vec::new(),
+    }
+}

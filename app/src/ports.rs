@@ -3,7 +3,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use protocol::{Download, ModelId, Problem, Snapshot};
+use protocol::{Download, ModelId, Problem, Settings, Snapshot};
 
 use crate::chat::Turn;
 
@@ -27,6 +27,13 @@ pub trait House: Send + Sync + 'static {
 
     /// Reads the models folder again. How many models there are now.
     fn rescan(&self) -> Answer<'_, u32>;
+
+    /// Everything that can be set, each value with where it came from.
+    fn settings(&self) -> Settings;
+
+    /// Checks values (keys as in [`Settings`], or `models.ID.idle_timeout` and the like; as a person writes them), keeps
+    /// them over a restart and applies them at once. All or none.
+    fn set(&self, values: Vec<(String, String)>, by: String) -> Answer<'_, Settings>;
 
     /// The conversation that is kept for a browser, oldest turn first.
     fn conversation(&self, key: &str) -> Vec<Turn>;

@@ -37,6 +37,12 @@ impl House for Double {
     fn rescan(&self) -> Answer<'_, u32> {
         refused()
     }
+    fn settings(&self) -> protocol::Settings {
+        example::settings()
+    }
+    fn set(&self, _: Vec<(String, String)>, _: String) -> Answer<'_, protocol::Settings> {
+        refused()
+    }
     fn conversation(&self, key: &str) -> Vec<Turn> {
         let turn = |who, text: &str, note: &str| Turn {
             who,

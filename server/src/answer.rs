@@ -146,7 +146,10 @@ pub(crate) async fn negotiate(mut request: Request, next: Next) -> Response {
         ));
     };
     let problem = if failed || head.status.is_client_error() || head.status.is_server_error() {
-        Some(serde_json::from_slice::<ProblemBody>(&bytes).map_or_else(|_| untold(&path, head.status), |b| b.error))
+        Some(
+            serde_json::from_slice::<ProblemBody>(&bytes)
+                .map_or_else(|_| untold(&path, head.status), |b| b.error),
+        )
     } else {
         None
     };
@@ -181,27 +184,41 @@ fn untold(path: &str, status: StatusCode) -> Problem {
             format!("{path} cannot be used with this method."),
             "Reads use GET, everything else POST with form fields.",
         ),
-        StatusCode::NOT_FOUND => {
-            Problem::new(Code::NotFound, format!("There is nothing at {path}."), "The README lists the paths.")
-        }
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(Code::TooLarge, "The body is larger than the limit.", "Raise `[limits] body`, or send less.")
-        }
-        _ => Problem::new(Code::Internal, format!("Unexpected answer {status} of {path}."), "Look into the server's log."),
+        StatusCode::NOT_FOUND => Problem::new(
+            Code::NotFound,
+            format!("There is nothing at {path}."),
+            "The README lists the paths.",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            Code::TooLarge,
+            "The body is larger than the limit.",
+            "Raise `[limits] body`, or send less.",
+        ),
+        _ => Problem::new(
+            Code::Internal,
+            format!("Unexpected answer {status} of {path}."),
+            "Look into the server's log.",
+        ),
     }
 }
 
 /// Arguments of a verb stand in the body. One in the address would be ignored, which could frighten later.
 fn frightening_argument(query: Option<&str>) -> Option<Problem> {
     query.filter(|q| q.contains("dry_run")).map(|_| {
-        Problem::new(Code::BadArgument, "`dry_run` stands in the address.", "Send it in the body, form-encoded.")
+        Problem::new(
+            Code::BadArgument,
+            "`dry_run` stands in the address.",
+            "Send it in the body, form-encoded.",
+        )
     })
 }
 
 /// The path of a same-origin Referer, else `/`.
 fn way_back(headers: &HeaderMap) -> String {
     let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-    let (Some(referer), Some(host)) = (text(header::REFERER), text(header::HOST)) else { return "/".to_owned() };
+    let (Some(referer), Some(host)) = (text(header::REFERER), text(header::HOST)) else {
+        return "/".to_owned();
+    };
     let rest = referer.split_once("://").map_or("", |(_, rest)| rest);
     match rest.split_once('/') {
         Some((authority, path)) if authority == host && !path.starts_with(['/', '\\']) => format!("/{path}"),
@@ -227,7 +244,11 @@ fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len() * 2);
     // A cookie holds 4 kB with its name; a sentence is far under that, a page of log is not.
     for byte in text.bytes().take(1200) {
-        if byte.is_ascii_alphanumeric() { encoded.push(char::from(byte)) } else { encoded.push_str(&format!("%{byte:02X}")) }
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte))
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"))
+        }
     }
     encoded
 }
@@ -238,7 +259,11 @@ pub(crate) fn notice_of(headers: &HeaderMap) -> Option<Notice> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let [first, after @ ..] = rest {
-        let byte = if *first == b'%' { after.get(..2).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok()) } else { None };
+        let byte = if *first == b'%' {
+            after.get(..2).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok())
+        } else {
+            None
+        };
         bytes.push(byte.unwrap_or(*first));
         rest = if byte.is_some() { &after[2..] } else { after };
     }
@@ -268,14 +293,19 @@ mod tests {
             ("http://localhost:1", "/"),
             ("nonsense", "/"),
         ] {
-            assert_eq!(way_back(&headers(&[("referer", referer), ("host", "localhost:1")])), back, "{referer}");
+            assert_eq!(
+                way_back(&headers(&[("referer", referer), ("host", "localhost:1")])),
+                back,
+                "{referer}"
+            );
         }
         assert_eq!(way_back(&HeaderMap::new()), "/");
     }
 
     #[test]
     fn a_sentence_survives_its_cookie() {
-        let notice = Notice { good: true, text: "ünladen; 33,1 MiB \"back\" = fine".into(), hint: "%41".into() };
+        let notice =
+            Notice { good: true, text: "ünladen; 33,1 MiB \"back\" = fine".into(), hint: "%41".into() };
         let response = redirect("/", &notice);
         let set = response.headers()[header::SET_COOKIE].to_str().unwrap();
         let pair = set.split(';').next().unwrap();

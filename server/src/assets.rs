@@ -54,13 +54,16 @@ fn answer(asset: &Asset, headers: &HeaderMap) -> Response {
 
 /// Whether Accept-Encoding names the coding with a weight above 0.
 fn accepts(headers: &HeaderMap, coding: &str) -> bool {
-    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(
-        |part| {
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|part| {
             let mut words = part.split(';').map(str::trim);
             words.next().is_some_and(|name| name.eq_ignore_ascii_case(coding))
                 && !words.any(|word| word.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()) == Some(0.0))
-        },
-    )
+        })
 }
 
 fn media_type(name: &str) -> &'static str {

@@ -78,8 +78,10 @@ mod tests {
     use super::*;
 
     fn of(pairs: &[(&str, &str)], user: Option<&str>) -> SessionWish {
-        let headers =
-            pairs.iter().map(|(n, v)| (n.parse::<header::HeaderName>().unwrap(), v.parse().unwrap())).collect();
+        let headers = pairs
+            .iter()
+            .map(|(n, v)| (n.parse::<header::HeaderName>().unwrap(), v.parse().unwrap()))
+            .collect();
         session(&headers, Peer("127.0.0.1:5000".parse().unwrap()), user)
     }
 

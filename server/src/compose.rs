@@ -65,6 +65,11 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
     let handle = manager(&config, &store, &supervisor, clock, samples, downloads, &tasks);
     let desk = handle.desk().clone();
     tasks.spawn(forward(desk.workers(), pids));
+    // The first page shall have numbers.
+    desk.samples()
+        .wait_for(|sample| sample.host.is_some())
+        .await
+        .context("the manager ended before its first sample")?;
     for one in reclaimed {
         desk.note(left_over(&one)).await;
     }
@@ -101,7 +106,8 @@ async fn sampler(
     watched: watch::Receiver<Vec<u32>>,
 ) -> anyhow::Result<watch::Receiver<Option<Arc<MemorySample>>>> {
     let machine = MachineReader::new(Places::default())?;
-    let gpu = GpuProbe::start(NvmlLibrary::default()).context("cannot start the thread that asks the GPU driver")?;
+    let gpu = GpuProbe::start(NvmlLibrary::default())
+        .context("cannot start the thread that asks the GPU driver")?;
     let (mut samples, work) = telemetry::sampler(machine, gpu, watched);
     tasks.spawn(work);
     samples.wait_for(Option::is_some).await.context("the sampler ended before its first sample")?;
@@ -115,7 +121,8 @@ fn supervisor(store: &Arc<Store>, run: RunDir) -> anyhow::Result<Supervisor> {
         build: VERSION.to_owned(),
         threads: u32::try_from(threads).unwrap_or(1),
     };
-    Supervisor::new(config, run, store.clone(), Arc::new(ProcProbe)).context("cannot start the thread that starts workers")
+    Supervisor::new(config, run, store.clone(), Arc::new(ProcProbe))
+        .context("cannot start the thread that starts workers")
 }
 
 fn manager(
@@ -151,7 +158,12 @@ fn manager(
 async fn forward(mut workers: watch::Receiver<Vec<u32>>, pids: watch::Sender<Vec<u32>>) {
     loop {
         let now = workers.borrow_and_update().clone();
-        pids.send_if_modified(|known| *known != now && { *known = now; true });
+        pids.send_if_modified(|known| {
+            *known != now && {
+                *known = now;
+                true
+            }
+        });
         if workers.changed().await.is_err() {
             return;
         }
@@ -288,7 +300,8 @@ impl House {
         for model in self.config().preload.clone() {
             let house = self.clone();
             self.tasks().spawn(async move {
-                let wish = LoadWish { idle_timeout: None, context: None, wait: true, by: "preload".to_owned() };
+                let wish =
+                    LoadWish { idle_timeout: None, context: None, wait: true, by: "preload".to_owned() };
                 let loaded = async { house.desk().load(house.find(&model).await?.id, wish).await };
                 if let Err(problem) = loaded.await {
                     tracing::warn!("preload of {model}: {problem}");

@@ -3,11 +3,12 @@
 
 mod amount;
 mod layers;
+pub(crate) mod verb;
 
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, ToSocketAddrs},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use protocol::{IdleTimeout, ModelId};
@@ -20,14 +21,10 @@ pub(crate) use layers::{Layers, Source};
 pub(crate) struct Config {
     /// Where it listens.
     pub(crate) listen: SocketAddr,
-    /// Models, settings, tokens, run folder.
-    pub(crate) data_dir: PathBuf,
     /// RAM that models may take in all.
     pub(crate) ram_limit: Amount,
     /// RAM that stays free for others.
     pub(crate) reserve: Amount,
-    /// Of each GPU, what models may take.
-    pub(crate) gpu_limit: Amount,
     /// Default for every model.
     pub(crate) idle_timeout: IdleTimeout,
     /// A session that has done nothing for so long ends.
@@ -104,9 +101,12 @@ pub(crate) enum ConfigError {
 
 impl Config {
     /// Checks the layers. The first bad value is the error.
-    pub(crate) fn check(layers: &Layers, data_dir: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn check(layers: &Layers) -> Result<Self, ConfigError> {
+        // No engine here runs on a GPU yet, so nothing obeys this one; a wrong value is told all the same.
+        layers.value("memory.gpu_limit", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?;
         let mut models: BTreeMap<ModelId, ModelConfig> = BTreeMap::new();
-        let mut preload: Vec<ModelId> = layers.list("preload", |t| t.parse::<ModelId>().map_err(|e| e.to_string()))?;
+        let mut preload: Vec<ModelId> =
+            layers.list("preload", |t| t.parse::<ModelId>().map_err(|e| e.to_string()))?;
         for id in layers.models()? {
             let key = |name: &str| format!("models.{id}.{name}");
             let one = ModelConfig {
@@ -121,10 +121,9 @@ impl Config {
         }
         Ok(Self {
             listen: layers.value("listen", address)?,
-            data_dir: data_dir.to_owned(),
-            ram_limit: layers.value("memory.ram_limit", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?,
+            ram_limit: layers
+                .value("memory.ram_limit", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?,
             reserve: layers.value("memory.reserve", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?,
-            gpu_limit: layers.value("memory.gpu_limit", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?,
             idle_timeout: layers.value("idle.idle_timeout", span)?,
             session_timeout: layers.value("idle.session_timeout", span)?,
             after_last_session: layers.value("idle.after_last_session", span)?,
@@ -186,6 +185,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn checked(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -195,7 +196,7 @@ mod tests {
         for (key, value) in flags {
             layers.set(Source::Flag, key, value)?;
         }
-        Config::check(&layers, Path::new("/data"))
+        Config::check(&layers)
     }
 
     #[test]
@@ -230,7 +231,10 @@ mod tests {
     #[test]
     fn a_bad_value_names_its_key_its_place_and_what_would_do() {
         let error = checked("[limits]\nqueue = -4", &[], &[]).unwrap_err().to_string();
-        assert!(error.contains("limits.queue") && error.contains("test.toml") && error.contains("whole number"), "{error}");
+        assert!(
+            error.contains("limits.queue") && error.contains("test.toml") && error.contains("whole number"),
+            "{error}"
+        );
         let error = checked("[limits]\nqeue = 4", &[], &[]).unwrap_err().to_string();
         assert!(error.contains("limits.qeue"), "{error}");
         assert!(checked("[models.\"a/b\"]\npinned = true", &[], &[]).is_err());

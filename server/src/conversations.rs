@@ -27,7 +27,8 @@ impl Conversations {
     pub(crate) fn add(&self, key: &str, new: impl IntoIterator<Item = Turn>) {
         let mut all = self.lock();
         let at = all.iter().position(|(k, _)| k == key);
-        let (key, mut turns) = at.and_then(|at| all.remove(at)).unwrap_or_else(|| (key.to_owned(), Vec::new()));
+        let (key, mut turns) =
+            at.and_then(|at| all.remove(at)).unwrap_or_else(|| (key.to_owned(), Vec::new()));
         turns.extend(new);
         let surplus = turns.len().saturating_sub(TURNS);
         turns.drain(..surplus);

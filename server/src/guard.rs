@@ -35,11 +35,19 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// A guard for a server bound to `bound`. Hosts are compared without their port, tokens by their SHA-256.
-    pub(crate) fn new(bound: IpAddr, allow_hosts: &[String], allow_origins: &[String], tokens: &[String]) -> Self {
+    pub(crate) fn new(
+        bound: IpAddr,
+        allow_hosts: &[String],
+        allow_origins: &[String],
+        tokens: &[String],
+    ) -> Self {
         Self {
             bound,
             allow_hosts: allow_hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
-            allow_origins: allow_origins.iter().map(|o| o.trim_end_matches('/').to_ascii_lowercase()).collect(),
+            allow_origins: allow_origins
+                .iter()
+                .map(|o| o.trim_end_matches('/').to_ascii_lowercase())
+                .collect(),
             token_digests: tokens.iter().map(|t| Sha256::digest(t.as_bytes()).into()).collect(),
         }
     }
@@ -48,7 +56,10 @@ impl Guard {
         let host = text(headers, header::HOST.as_str()).unwrap_or_default().to_ascii_lowercase();
         if !self.knows_host(&host) {
             return Err(forbidden(
-                format!("This server does not answer to the name `{}`.", host.chars().take(80).collect::<String>()),
+                format!(
+                    "This server does not answer to the name `{}`.",
+                    host.chars().take(80).collect::<String>()
+                ),
                 "Use http://127.0.0.1 or http://localhost with the port, or add the name to `[guard] allow_hosts`.",
             ));
         }
@@ -69,7 +80,10 @@ impl Guard {
     fn judge_origin(&self, headers: &HeaderMap, host: &str) -> Result<(), Problem> {
         let elsewhere = |what: &str| {
             forbidden(
-                format!("A page of another origin ({}) may not do this.", what.chars().take(80).collect::<String>()),
+                format!(
+                    "A page of another origin ({}) may not do this.",
+                    what.chars().take(80).collect::<String>()
+                ),
                 "Use the page of this server itself, or add the origin to `[guard] allow_origins`.",
             )
         };
@@ -80,7 +94,11 @@ impl Guard {
         match (text(headers, "sec-fetch-site"), origin) {
             (Some("same-origin" | "none"), _) => Ok(()),
             (Some(site), _) => Err(elsewhere(site)),
-            (None, Some(origin)) if origin == format!("http://{host}") || origin == format!("https://{host}") => Ok(()),
+            (None, Some(origin))
+                if origin == format!("http://{host}") || origin == format!("https://{host}") =>
+            {
+                Ok(())
+            }
             (None, Some(origin)) => Err(elsewhere(&origin)),
             (None, None) => Ok(()),
         }
@@ -96,7 +114,9 @@ impl Guard {
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = text(headers, header::AUTHORIZATION.as_str()).and_then(|v| v.strip_prefix("Bearer ")) else {
+        let Some(token) =
+            text(headers, header::AUTHORIZATION.as_str()).and_then(|v| v.strip_prefix("Bearer "))
+        else {
             return false;
         };
         let digest: [u8; 32] = Sha256::digest(token.trim().as_bytes()).into();
@@ -152,7 +172,14 @@ mod tests {
 
     #[test]
     fn a_rebound_name_is_refused_on_reads_too() {
-        for host in ["evil.example", "evil.example:7878", "127.0.0.1.evil.example", "localhost.evil.example:1", "10.0.0.1", ""] {
+        for host in [
+            "evil.example",
+            "evil.example:7878",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:1",
+            "10.0.0.1",
+            "",
+        ] {
             assert!(!allowed(Method::GET, "127.0.0.1", &[("host", host)]), "{host}");
         }
         for host in ["127.0.0.1:7878", "localhost", "LOCALHOST:1", "[::1]:7878", "inn.example:80"] {

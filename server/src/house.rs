@@ -8,8 +8,8 @@ use app::{
     ports::Answer,
 };
 use link::{Prompt, Role, Sampling};
-use manager::Note;
-use protocol::{Code, Download, EventKind, ModelId, ModelState, Problem, Snapshot};
+use manager::{Defaults, Note};
+use protocol::{Code, Download, EventKind, ModelId, ModelState, Problem, Settings, Snapshot};
 
 use crate::{
     client,
@@ -41,6 +41,14 @@ impl app::ports::House for House {
         })
     }
 
+    fn settings(&self) -> Settings {
+        House::settings(self).settings()
+    }
+
+    fn set(&self, values: Vec<(String, String)>, by: String) -> Answer<'_, Settings> {
+        Box::pin(self.change(values, by))
+    }
+
     fn conversation(&self, key: &str) -> Vec<Turn> {
         self.conversations().of(key)
     }
@@ -55,6 +63,37 @@ impl app::ports::House for House {
 }
 
 impl House {
+    async fn change(&self, values: Vec<(String, String)>, by: String) -> Result<Settings, Problem> {
+        let house = self.clone();
+        let kept = values.clone();
+        // Writes and syncs a file.
+        let config = tokio::task::spawn_blocking(move || house.settings().save(&kept))
+            .await
+            .unwrap_or_else(|_| Err(relay::lost()))?;
+        let total = self.desk().snapshot().host.as_ref().map_or(0, |host| host.memory_total_bytes);
+        self.desk()
+            .set_defaults(Defaults {
+                idle_timeout: Some(config.idle_timeout),
+                session_timeout: Some(config.session_timeout),
+                after_last_session: Some(config.after_last_session),
+                ram_limit_bytes: Some(config.ram_limit.of(total)),
+                reserve_bytes: Some(config.reserve.of(total)),
+            })
+            .await;
+        for (key, value) in values.iter().filter(|(key, _)| !key.starts_with("models.")) {
+            let note = Note {
+                kind: EventKind::Settings,
+                model: None,
+                reason: format!("{key} = {value}"),
+                by: by.clone(),
+                bytes: None,
+                detail: String::new(),
+            };
+            self.desk().note(note).await;
+        }
+        Ok(House::settings(self).settings())
+    }
+
     async fn remove_files(&self, model: ModelId, by: String) -> Result<u64, Problem> {
         let found = self.find(&model).await?;
         if !matches!(found.state, ModelState::Unloaded | ModelState::Failed) {

@@ -116,7 +116,11 @@ async fn facts(desks: &Desks, found: &OnShelf, there: &[ModelKey]) -> Result<Fac
     facts
 }
 
-fn entry(found: OnShelf, facts: Option<Result<Facts, Problem>>, models: &BTreeMap<ModelId, ModelConfig>) -> ShelfModel {
+fn entry(
+    found: OnShelf,
+    facts: Option<Result<Facts, Problem>>,
+    models: &BTreeMap<ModelId, ModelConfig>,
+) -> ShelfModel {
     let own = models.get(&found.id).cloned().unwrap_or_default();
     let (facts, trouble) = match facts {
         None => (None, found.trouble),
@@ -124,7 +128,9 @@ fn entry(found: OnShelf, facts: Option<Result<Facts, Problem>>, models: &BTreeMa
         Some(Err(problem)) => (None, Some(problem)),
     };
     ShelfModel {
-        kind: facts.as_ref().map_or(found.kind, |f| if f.embedding { ModelKind::Embedding } else { ModelKind::Chat }),
+        kind: facts
+            .as_ref()
+            .map_or(found.kind, |f| if f.embedding { ModelKind::Embedding } else { ModelKind::Chat }),
         family: facts.as_ref().map(|f| f.family.clone()).unwrap_or_default(),
         quantization: facts.as_ref().map(|f| f.quantization.clone()).unwrap_or_default(),
         size_bytes: found.size_bytes,

@@ -5,8 +5,8 @@
 mod answer;
 mod assets;
 mod cli;
-mod compose;
 mod client;
+mod compose;
 mod config;
 mod conversations;
 mod events;

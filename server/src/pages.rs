@@ -14,7 +14,8 @@ use leptos::{
     prelude::{provide_context, use_context},
 };
 use leptos_axum::{
-    LeptosRoutes, ResponseOptions, generate_route_list_with_exclusions_and_ssg_and_context, render_app_async_with_context,
+    LeptosRoutes, ResponseOptions, generate_route_list_with_exclusions_and_ssg_and_context,
+    render_app_async_with_context,
 };
 
 use crate::{
@@ -26,7 +27,11 @@ use crate::{
 
 /// The options leptos wants, by hand: no Cargo.toml and no environment at run time.
 pub(crate) fn options() -> LeptosOptions {
-    LeptosOptions::builder().output_name("innkeeper").site_pkg_dir(format!("pkg/{SITE_HASH}")).env(Env::PROD).build()
+    LeptosOptions::builder()
+        .output_name("innkeeper")
+        .site_pkg_dir(format!("pkg/{SITE_HASH}"))
+        .env(Env::PROD)
+        .build()
 }
 
 /// Where the built site stands; the hash is in the folder's name.
@@ -93,7 +98,10 @@ async fn policy(mut request: Request, next: Next) -> Response {
     head.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     head.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     head.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if shows_notice && let Ok(gone) = HeaderValue::from_str(&format!("{NOTICE_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")) {
+    if shows_notice
+        && let Ok(gone) =
+            HeaderValue::from_str(&format!("{NOTICE_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"))
+    {
         head.append(header::SET_COOKIE, gone);
     }
     if is_new && let Ok(named) = HeaderValue::from_str(&new_browser()) {

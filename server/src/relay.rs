@@ -64,7 +64,11 @@ impl Words {
 
 /// What to say when the relay itself is gone.
 pub(crate) fn lost() -> Problem {
-    Problem::new(Code::Internal, "The answer broke off inside the server.", "Try again; the server's log says more.")
+    Problem::new(
+        Code::Internal,
+        "The answer broke off inside the server.",
+        "Try again; the server's log says more.",
+    )
 }
 
 /// Begins a request. What can be told at once (no such model, wrong kind) is told at once; the rest comes as words.
@@ -179,24 +183,27 @@ impl Relay<'_> {
     }
 
     fn last(&self, finish: Finish, usage: Usage, timings: Timings) -> Word {
-        let problem = match (finish, self.cancelled) {
-            (Finish::Cancelled, Some(Cancelled::ReaderSlow)) => {
-                Problem::new(Code::Cancelled, "Nothing was read for 30 s, so the answer was given up.", "Ask again, and read.")
-            }
-            (Finish::Cancelled, _) => self.lease.meter().why().cloned().unwrap_or_else(|| {
-                Problem::new(Code::Cancelled, "The request was cancelled.", "Ask again.")
-            }),
-            _ => {
-                return Word::Done(Finished {
-                    finish,
-                    usage,
-                    timings,
-                    queue_ms: self.lease.queue_ms(),
-                    load_ms: self.lease.load_ms(),
-                    ttft_ms: self.ttft_ms,
-                });
-            }
-        };
+        let problem =
+            match (finish, self.cancelled) {
+                (Finish::Cancelled, Some(Cancelled::ReaderSlow)) => Problem::new(
+                    Code::Cancelled,
+                    "Nothing was read for 30 s, so the answer was given up.",
+                    "Ask again, and read.",
+                ),
+                (Finish::Cancelled, _) => self.lease.meter().why().cloned().unwrap_or_else(|| {
+                    Problem::new(Code::Cancelled, "The request was cancelled.", "Ask again.")
+                }),
+                _ => {
+                    return Word::Done(Finished {
+                        finish,
+                        usage,
+                        timings,
+                        queue_ms: self.lease.queue_ms(),
+                        load_ms: self.lease.load_ms(),
+                        ttft_ms: self.ttft_ms,
+                    });
+                }
+            };
         Word::Failed(problem)
     }
 }

@@ -94,7 +94,8 @@ async fn wrong_method(uri: Uri) -> Response {
 async fn own_words_for_large_bodies(request: Request, next: Next) -> Response {
     let answer = Answer::for_path(request.uri().path());
     let response = next.run(request).await;
-    let plain = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/plain"));
+    let plain =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/plain"));
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE && plain {
         return answer.problem(&Problem::new(
             Code::TooLarge,

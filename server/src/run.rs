@@ -70,7 +70,15 @@ fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     app: Router,
-) -> http1::Connection<TokioIo<TcpStream>, impl hyper::service::HttpService<Incoming, ResBody = Body, Error: Into<Box<dyn std::error::Error + Send + Sync>>, Future: Send>> {
+) -> http1::Connection<
+    TokioIo<TcpStream>,
+    impl hyper::service::HttpService<
+        Incoming,
+        ResBody = Body,
+        Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        Future: Send,
+    >,
+> {
     // Tokens are small; waiting to fill a packet would only make them late.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
@@ -79,12 +87,20 @@ fn connection(
         request.extensions_mut().insert(Peer(peer));
         app.clone().oneshot(request.map(Body::new) as Request)
     });
-    http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).serve_connection(TokioIo::new(stream), service)
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .serve_connection(TokioIo::new(stream), service)
 }
 
 /// Serves until a signal, then drains: no new leases, streams end, every ladder in parallel, nothing is left. A
 /// second signal ends everything at once: the workers see their channels close.
-pub(crate) async fn run(house: House, listener: TcpListener, app: Router, connections: usize) -> io::Result<Ended> {
+pub(crate) async fn run(
+    house: House,
+    listener: TcpListener,
+    app: Router,
+    connections: usize,
+) -> io::Result<Ended> {
     let mut signals = Signals::new()?;
     let listening = CancellationToken::new();
     let tasks = TaskTracker::new();

@@ -68,7 +68,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn lived(arguments: &Arguments, data_dir: Option<PathBuf>) -> anyhow::Result<Ended> {
     let layers = layers(arguments)?;
     let data_dir = config::data_dir(data_dir);
-    let config = Config::check(&layers, &data_dir)?;
+    let config = Config::check(&layers)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
@@ -90,7 +90,10 @@ fn lived(arguments: &Arguments, data_dir: Option<PathBuf>) -> anyhow::Result<End
 }
 
 fn unbound(config: &Config) -> String {
-    format!("cannot listen on {}; end the program that listens there, or give another --listen", config.listen)
+    format!(
+        "cannot listen on {}; end the program that listens there, or give another --listen",
+        config.listen
+    )
 }
 
 /// The one line on stdout. A closed stdout is no reason to stop.
@@ -105,7 +108,9 @@ fn layers(arguments: &Arguments) -> anyhow::Result<Layers> {
     if let Some(file) = arguments.config.clone().or_else(config::default_file) {
         layers.add_file(Source::File, &file)?;
     }
-    layers.add_env(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))));
+    layers.add_env(
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+    );
     if let Some(listen) = &arguments.listen {
         layers.set(Source::Flag, "listen", listen)?;
     }
@@ -117,9 +122,11 @@ fn layers(arguments: &Arguments) -> anyhow::Result<Layers> {
 
 fn start_log(arguments: &Arguments) -> anyhow::Result<()> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(&arguments.log)
-        .with_context(|| format!("--log `{}` is no filter; write info, debug or manager=debug,info", arguments.log))?;
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let filter = EnvFilter::try_new(&arguments.log).with_context(|| {
+        format!("--log `{}` is no filter; write info, debug or manager=debug,info", arguments.log)
+    })?;
+    let colour =
+        std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     match arguments.log_format {
         LogFormat::Text => builder.init(),

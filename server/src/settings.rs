@@ -25,7 +25,6 @@ const SHORT: [(&str, &str); 6] = [
 /// The owner of what was saved.
 pub(crate) struct Shelf {
     file: PathBuf,
-    data_dir: PathBuf,
     layers: Mutex<Layers>,
 }
 
@@ -38,37 +37,37 @@ impl Shelf {
             let mut saved = Layers::empty();
             let checked = saved.add_file(Source::Saved, &file).and_then(|()| {
                 let under = whole.over(&saved);
-                Config::check(&under, data_dir).map(|_| under)
+                Config::check(&under).map(|_| under)
             });
             match checked {
                 Ok(under) => whole = under,
                 Err(error) => set_aside(&file, &error),
             }
         }
-        Ok(Self { file, data_dir: data_dir.to_owned(), layers: Mutex::new(whole) })
+        Ok(Self { file, layers: Mutex::new(whole) })
     }
 
     /// What holds now, checked.
     pub(crate) fn config(&self) -> Result<Config, ConfigError> {
-        Config::check(&self.lock(), &self.data_dir)
+        Config::check(&self.lock())
     }
 
-    /// Changes one value and keeps it. `key` is a full key, or a short one of the API.
-    pub(crate) fn save(&self, key: &str, text: &str) -> Result<Config, Problem> {
-        let key = SHORT.iter().find(|(short, _)| *short == key).map_or(key, |(_, full)| *full);
+    /// Changes values and keeps them, all or none. A key is a full one, or a short one of the API.
+    pub(crate) fn save(&self, values: &[(String, String)]) -> Result<Config, Problem> {
         let mut layers = self.lock();
-        if let Some(entry) = layers.entry(key).filter(|entry| entry.source.locks()) {
-            return Err(Problem::new(
-                Code::Conflict,
-                format!("`{key}` is decided by {entry} and cannot be changed here."),
-                "Change it there and start the server again.",
-            ));
-        }
         let mut next = layers.clone();
-        let checked = next
-            .set(Source::Saved, key, text)
-            .and_then(|()| Config::check(&next, &self.data_dir))
-            .map_err(|e| Problem::new(Code::BadArgument, e.to_string(), "Nothing was changed."))?;
+        for (key, text) in values {
+            let key = SHORT.iter().find(|(short, _)| short == key).map_or(key.as_str(), |(_, full)| *full);
+            if let Some(entry) = layers.entry(key).filter(|entry| entry.source.locks()) {
+                return Err(Problem::new(
+                    Code::Conflict,
+                    format!("`{key}` is decided by {entry} and cannot be changed here."),
+                    "Change it there and start the server again.",
+                ));
+            }
+            next.set(Source::Saved, key, text).map_err(|e| unusable(&e))?;
+        }
+        let checked = Config::check(&next).map_err(|e| unusable(&e))?;
         self.write(&next).map_err(|e| {
             Problem::new(
                 Code::Internal,
@@ -84,7 +83,9 @@ impl Shelf {
     pub(crate) fn settings(&self) -> Settings {
         let layers = self.lock();
         let one = |key: &str| setting(&layers, key);
-        let known = |key: &str| one(key).unwrap_or(Setting { value: String::new(), source: "default".into(), locked: false });
+        let known = |key: &str| {
+            one(key).unwrap_or(Setting { value: String::new(), source: "default".into(), locked: false })
+        };
         let of_model = |model: ModelId| ModelSettings {
             idle_timeout: one(&format!("models.{model}.idle_timeout")),
             pinned: one(&format!("models.{model}.pinned")),
@@ -117,6 +118,10 @@ impl Shelf {
     }
 }
 
+fn unusable(error: &ConfigError) -> Problem {
+    Problem::new(Code::BadArgument, error.to_string(), "Nothing was changed.")
+}
+
 fn setting(layers: &Layers, key: &str) -> Option<Setting> {
     layers.entry(key).map(|entry| Setting {
         value: entry.text.clone(),
@@ -145,12 +150,16 @@ mod tests {
         Shelf::open(layers, dir).unwrap()
     }
 
+    fn save(shelf: &Shelf, values: &[(&str, &str)]) -> Result<Config, Problem> {
+        let values: Vec<_> = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        shelf.save(&values)
+    }
+
     #[test]
     fn what_was_saved_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let before = shelf(dir.path(), &[]);
-        before.save("idle_timeout", "7m").unwrap();
-        before.save("models.a.b-1.pinned", "true").unwrap();
+        save(&before, &[("idle_timeout", "7m"), ("models.a.b-1.pinned", "true")]).unwrap();
         let after = shelf(dir.path(), &[]);
         assert_eq!(after.settings().idle_timeout.value, "7m");
         assert_eq!(after.settings().idle_timeout.source, "saved");
@@ -161,10 +170,10 @@ mod tests {
     #[test]
     fn a_flag_locks_its_value_and_beats_what_was_saved() {
         let dir = tempfile::tempdir().unwrap();
-        shelf(dir.path(), &[]).save("session_timeout", "1m").unwrap();
+        save(&shelf(dir.path(), &[]), &[("session_timeout", "1m")]).unwrap();
         let locked = shelf(dir.path(), &[("idle.session_timeout", "9m")]);
         assert_eq!(locked.settings().session_timeout.value, "9m");
-        let problem = locked.save("session_timeout", "2m").unwrap_err();
+        let problem = save(&locked, &[("session_timeout", "2m")]).unwrap_err();
         assert_eq!(problem.code, Code::Conflict);
         assert!(problem.message.contains("flag"), "{problem}");
     }
@@ -173,8 +182,11 @@ mod tests {
     fn a_bad_value_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let shelf = shelf(dir.path(), &[]);
-        for (key, value) in [("idle_timeout", "soon"), ("ram_limit", "lots"), ("models.x.context", "-1"), ("nonsense", "1")] {
-            assert_eq!(shelf.save(key, value).unwrap_err().code, Code::BadArgument, "{key}");
+        for (key, value) in
+            [("idle_timeout", "soon"), ("ram_limit", "lots"), ("models.x.context", "-1"), ("nonsense", "1")]
+        {
+            let problem = save(&shelf, &[("reserve", "2GiB"), (key, value)]).unwrap_err();
+            assert_eq!(problem.code, Code::BadArgument, "{key}");
         }
         assert!(!dir.path().join("settings.toml").exists());
     }

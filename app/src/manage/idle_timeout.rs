@@ -5,10 +5,14 @@ use protocol::Model;
 
 use super::Refusal;
 
-/// Gives a model its own idle timeout (`10m`, seconds, `0`, `never`); it rules a loaded instance at once.
+/// Gives a model its own idle timeout (`10m`, seconds, `0`, `never`); it rules a loaded instance at once
+/// and is kept over a restart.
 #[server(name = SetIdleTimeout, prefix = "/manage", endpoint = "idle_timeout")]
 pub async fn idle_timeout(model: String, idle_timeout: String) -> Result<Model, Refusal> {
     use super::arguments::{id, span};
     let (id, timeout) = (id(&model)?, span(&idle_timeout)?);
-    Ok(crate::request::desk()?.set_idle_timeout(id, timeout, crate::request::caller()).await?)
+    let by = crate::request::caller();
+    let kept = (format!("models.{id}.idle_timeout"), idle_timeout);
+    crate::request::house()?.set(vec![kept], by.clone()).await?;
+    Ok(crate::request::desk()?.set_idle_timeout(id, timeout, by).await?)
 }

@@ -61,7 +61,7 @@ pub fn state_more(model: &Model, now: Time) -> String {
         }
         ModelState::Failed | ModelState::Waiting => match model.failure.as_ref().map(|f| f.retry_at) {
             Some(Some(at)) if at > now => format!("next try in {}", span(between(now, at))),
-            Some(None) if model.state == ModelState::Failed => "until somebody loads it".to_owned(),
+            Some(None) if model.state == ModelState::Failed => "is not tried again".to_owned(),
             _ => String::new(),
         },
         ModelState::Stuck => match model.instances.first() {

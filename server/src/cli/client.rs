@@ -33,6 +33,7 @@ impl Client {
         // Never through a proxy: it is this machine, or one that was named.
         let config = Agent::config_builder()
             .http_status_as_error(false)
+            .user_agent(concat!("innkeeper-cli/", env!("CARGO_PKG_VERSION")))
             .proxy(None)
             .timeout_connect(Some(CONNECT))
             .timeout_global(Some(LONGEST))
@@ -131,6 +132,7 @@ impl Client {
                 Trouble::Failed(format!("The connection to {} broke: {io}.", self.server))
             }
             ureq::Error::BadUri(why) => Trouble::Usage(format!("`{}` is no address: {why}.", self.server)),
+            ureq::Error::Io(io) => Trouble::Unreachable { server: self.server.clone(), why: io.to_string() },
             other => Trouble::Unreachable { server: self.server.clone(), why: other.to_string() },
         }
     }

@@ -1,10 +1,17 @@
 //! `innkeeper doctor`: is this machine fit for it?
 
-use std::{path::Path, process::Command, sync::mpsc, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use app::words::{about, bytes, count};
 use manager::ports::Probe;
 use protocol::{Pressure, Snapshot};
+use rustix::fs::Access;
 use serde::Serialize;
 use store::Store;
 use telemetry::{MachineReader, NvmlLibrary, NvmlSource, NvmlTrouble, Places, ProcProbe, Source};
@@ -55,7 +62,13 @@ fn finding(what: &'static str, verdict: Verdict, says: impl Into<String>) -> Fin
 
 /// Does it.
 pub(crate) fn run(arguments: &Arguments, global: &Global, out: &mut Output) -> Result<(), Trouble> {
-    let data_dir = crate::config::data_dir(global.data_dir.clone());
+    let answer = Client::new(&arguments.remote).get("/manage/snapshot", &[]);
+    let snapshot = answer.and_then(|answer| read::<Snapshot>(&answer));
+    // Of a server that runs, its own folder is looked at; where it is on another machine, that cannot be.
+    let served = snapshot.as_ref().ok().map(|one| PathBuf::from(&one.server.models_dir));
+    let served = served.and_then(|models| models.is_dir().then(|| models.parent().map(Path::to_owned))?);
+    let named = global.data_dir.clone().or(served);
+    let data_dir = crate::config::data_dir(named);
     let findings = [
         memory(),
         exact_numbers(),
@@ -63,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global, out: &mut Output) -> R
         folder(&data_dir),
         models(&data_dir),
         pip(),
-        server(&Client::new(&arguments.remote)),
+        server(snapshot),
     ];
     if out.json {
         out.value(&findings)?;
@@ -143,27 +156,37 @@ fn gpu(mut source: impl NvmlSource) -> Finding {
     }
 }
 
+/// Looks and makes nothing: that is for those verbs that need the folder.
 fn folder(data_dir: &Path) -> Finding {
-    match Store::open(data_dir) {
-        Err(error) => finding("data folder", Verdict::Bad, format!("{error} {}", error.hint())),
-        Ok(_) => match rustix::fs::statvfs(data_dir) {
-            Ok(disk) => {
-                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-                let verdict = if free < LITTLE_DISK { Verdict::Note } else { Verdict::Good };
-                finding("data folder", verdict, format!("{}, {} free", data_dir.display(), bytes(free)))
-            }
-            Err(error) => finding("data folder", Verdict::Note, format!("{}: {error}", data_dir.display())),
-        },
+    let there = data_dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let name = data_dir.display();
+    if let Err(error) = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK) {
+        let says = format!(
+            "{name}: this user may not write to {} ({error}); choose another with --data-dir",
+            there.display()
+        );
+        return finding("data folder", Verdict::Bad, says);
     }
+    let Ok(disk) = rustix::fs::statvfs(there) else {
+        return finding("data folder", Verdict::Note, format!("{name}: its disk cannot be looked at"));
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let verdict = if free < LITTLE_DISK { Verdict::Note } else { Verdict::Good };
+    let new = if there == data_dir { "" } else { ", made when it is needed" };
+    finding("data folder", verdict, format!("{name}, {} free{new}", bytes(free)))
 }
 
 fn models(data_dir: &Path) -> Finding {
+    let none = || finding("models", Verdict::Note, "none yet: innkeeper pull smollm2");
+    if !data_dir.join("models").is_dir() {
+        return none();
+    }
     match Store::open(data_dir).and_then(|store| store.scan()) {
         Err(error) => finding("models", Verdict::Bad, error.to_string()),
         Ok(scan) => {
-            let bad: Vec<_> = scan.models.iter().filter_map(|model| model.trouble.as_ref()).collect();
-            match (scan.models.len(), bad.first()) {
-                (0, _) => finding("models", Verdict::Note, "none yet: innkeeper pull smollm2"),
+            let bad = scan.models.iter().find_map(|model| model.trouble.as_ref());
+            match (scan.models.len(), bad) {
+                (0, _) => none(),
                 (_, Some(trouble)) => finding("models", Verdict::Note, trouble.to_string()),
                 (number, None) => finding("models", Verdict::Good, count(number as u64, "model")),
             }
@@ -188,8 +211,7 @@ fn pip() -> Finding {
     }
 }
 
-fn server(client: &Client) -> Finding {
-    let snapshot = client.get("/manage/snapshot", &[]).and_then(|answer| read::<Snapshot>(&answer));
+fn server(snapshot: Result<Snapshot, Trouble>) -> Finding {
     match snapshot {
         Ok(snapshot) if snapshot.server.version == env!("CARGO_PKG_VERSION") => {
             finding("server", Verdict::Good, format!("running, process {}", snapshot.server.pid))
@@ -243,6 +265,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         assert_ne!(folder(root.path()).verdict, Verdict::Bad);
         assert_eq!(models(root.path()).verdict, Verdict::Note);
-        assert_eq!(folder(Path::new("/proc/nothing")).verdict, Verdict::Bad);
+        let new = root.path().join("a/b");
+        assert!(folder(&new).says.ends_with("made when it is needed") && !new.exists());
+        assert_eq!(models(&new).verdict, Verdict::Note);
     }
 }

@@ -6,7 +6,7 @@ use app::{
     manage::{History, Pulling},
     words::{about, sentence},
 };
-use protocol::{ModelId, Snapshot};
+use protocol::{ModelId, ModelKind, Snapshot};
 use serde_json::json;
 use store::{Cancel, PullStage, Reference, Store, StoreError};
 
@@ -88,7 +88,8 @@ fn here(arguments: &Arguments, what: &Reference, data_dir: PathBuf, out: &mut Ou
             &json!({ "id": pulled.id, "size_bytes": pulled.size_bytes, "was_there": pulled.was_there }),
         );
     }
-    out.line(&done(pulled.id.as_str(), pulled.size_bytes, pulled.was_there))
+    let kind = store.find(&pulled.id)?.kind;
+    out.line(&done(&pulled.id, Some(kind), pulled.size_bytes, pulled.was_there))
 }
 
 fn there(client: &Client, reference: &str, out: &mut Output) -> Result<(), Trouble> {
@@ -116,19 +117,27 @@ fn there(client: &Client, reference: &str, out: &mut Output) -> Result<(), Troub
     if out.json {
         return out.value(&event);
     }
-    let model = event.model.map_or_else(|| reference.to_owned(), |id| id.to_string());
-    match event.bytes_after.or(event.bytes_before) {
-        Some(bytes) => out.line(&done(&model, bytes, event.reason.contains("there"))),
-        None => out.line(&sentence(&format!("{model} {}", event.reason))),
+    match (&event.model, event.bytes_after.or(event.bytes_before)) {
+        (Some(id), Some(bytes)) => {
+            let snapshot: Snapshot = read(&client.get("/manage/snapshot", &[])?)?;
+            let kind = snapshot.models.iter().find(|model| model.id == *id).map(|model| model.kind);
+            out.line(&done(id, kind, bytes, event.reason.contains("there")))
+        }
+        _ => out.line(&sentence(&format!("{reference} {}", event.reason))),
     }
 }
 
-fn done(id: &str, size_bytes: u64, was_there: bool) -> String {
+fn done(id: &ModelId, kind: Option<ModelKind>, size_bytes: u64, was_there: bool) -> String {
     let size = about(size_bytes);
+    let try_it = match kind {
+        Some(ModelKind::Chat) => format!(" Try it: innkeeper chat {id}"),
+        Some(ModelKind::Embedding) => format!(" Try it: innkeeper embed {id} \"a text\""),
+        None => String::new(),
+    };
     if was_there {
         format!("{id} is there already ({size} on disk).")
     } else {
-        format!("{id} is there now ({size} on disk). Try it: innkeeper chat {id}")
+        format!("{id} is there now ({size} on disk).{try_it}")
     }
 }
 

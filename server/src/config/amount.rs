@@ -75,7 +75,9 @@ mod tests {
 
     #[test]
     fn amounts_are_read_as_people_write_them_and_written_so_that_they_can_be_read() {
-        for (text, bytes) in [("12GiB", 12 << 30), ("512 MiB", 512 << 20), ("1.5GB", 1_500_000_000), ("4096", 4096)] {
+        for (text, bytes) in
+            [("12GiB", 12 << 30), ("512 MiB", 512 << 20), ("1.5GB", 1_500_000_000), ("4096", 4096)]
+        {
             let amount: Amount = text.parse().unwrap();
             assert_eq!(amount, Amount::Bytes(bytes));
             assert_eq!(amount.to_string().parse::<Amount>().unwrap(), amount);

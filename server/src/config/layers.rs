@@ -137,9 +137,10 @@ impl Layers {
 
     /// Lays a TOML text on top.
     pub(crate) fn add_toml(&mut self, source: Source, text: &str, path: &Path) -> Result<(), ConfigError> {
-        let table: toml::Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| ConfigError::NotToml { path: path.to_owned(), cause: e.to_string() })?;
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| ConfigError::NotToml {
+            path: path.to_owned(),
+            cause: e.to_string(),
+        })?;
         let mut flat = Vec::new();
         flatten("", &toml::Value::Table(table), &mut flat);
         for (key, text) in flat {
@@ -174,7 +175,11 @@ impl Layers {
     }
 
     /// A value that always has one, checked.
-    pub(crate) fn value<T>(&self, key: &str, check: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+    pub(crate) fn value<T>(
+        &self,
+        key: &str,
+        check: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
         self.optional(key, check)?.ok_or_else(|| ConfigError::UnknownKey {
             key: key.to_owned(),
             source_words: "no default".to_owned(),
@@ -207,7 +212,8 @@ impl Layers {
         let of_models = self.entries.iter().filter_map(|(key, entry)| Some((key, entry, model_key(key)?.0)));
         of_models
             .map(|(key, entry, id)| {
-                id.parse().map_err(|e: protocol::BadModelId| bad_value(key, entry, &entry.text, e.to_string()))
+                id.parse()
+                    .map_err(|e: protocol::BadModelId| bad_value(key, entry, &entry.text, e.to_string()))
             })
             .collect()
     }

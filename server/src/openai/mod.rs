@@ -73,8 +73,12 @@ async fn answer(
             idle_timeout: checked.idle_timeout,
             session,
         };
-        let envelope =
-            Envelope { shape, id: format!("chatcmpl-{id}"), model: checked.model.to_string(), created: house.unix_seconds() };
+        let envelope = Envelope {
+            shape,
+            id: format!("chatcmpl-{id}"),
+            model: checked.model.to_string(),
+            created: house.unix_seconds(),
+        };
         let words = relay::begin(&house, ask).await?;
         Ok::<_, Problem>((envelope, words, checked.stream, checked.include_usage))
     };
@@ -116,8 +120,10 @@ struct Envelope {
 impl Envelope {
     fn whole(&self, text: &str, finished: &Finished) -> Value {
         let choice = match self.shape {
-            Shape::Chat => json!({ "index": 0, "message": { "role": "assistant", "content": text }, "logprobs": null,
-                "finish_reason": finish_word(finished.finish) }),
+            Shape::Chat => {
+                json!({ "index": 0, "message": { "role": "assistant", "content": text }, "logprobs": null,
+                "finish_reason": finish_word(finished.finish) })
+            }
             Shape::Text => {
                 json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": finish_word(finished.finish) })
             }
@@ -170,7 +176,8 @@ fn usage(finished: &Finished) -> Value {
 
 /// Where the time of an answer went. Speeds that cannot be told (nothing was computed) are null.
 fn timings(finished: &Finished) -> Value {
-    let per_second = |tokens: u32, us: u64| (tokens > 0 && us > 0).then(|| f64::from(tokens) * 1e6 / us as f64);
+    let per_second =
+        |tokens: u32, us: u64| (tokens > 0 && us > 0).then(|| f64::from(tokens) * 1e6 / us as f64);
     let usage = finished.usage;
     let read = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
     json!({ "queue_ms": finished.queue_ms, "load_ms": finished.load_ms, "ttft_ms": finished.ttft_ms,

@@ -96,9 +96,13 @@ pub(crate) fn chat(body: &[u8]) -> Result<Checked, Problem> {
     let mut raw = read(body)?;
     let messages = raw.messages.take().ok_or_else(|| missing("messages"))?;
     if messages.is_empty() {
-        return Err(bad("`messages` is empty.", "Send at least one message, such as {\"role\":\"user\",\"content\":\"Hello\"}."));
+        return Err(bad(
+            "`messages` is empty.",
+            "Send at least one message, such as {\"role\":\"user\",\"content\":\"Hello\"}.",
+        ));
     }
-    let turns = messages.into_iter().enumerate().map(|(i, message)| turn(i, message)).collect::<Result<_, _>>()?;
+    let turns =
+        messages.into_iter().enumerate().map(|(i, message)| turn(i, message)).collect::<Result<_, _>>()?;
     check(raw, Prompt::Chat(turns))
 }
 
@@ -143,7 +147,10 @@ pub(crate) fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem>
         return Err(bad("The body is not UTF-8.", "Send JSON in UTF-8."));
     }
     serde_json::from_slice(body).map_err(|e| {
-        bad(format!("The body is not the JSON that is expected: {e}."), "Compare it with OpenAI's reference for this path.")
+        bad(
+            format!("The body is not the JSON that is expected: {e}."),
+            "Compare it with OpenAI's reference for this path.",
+        )
     })
 }
 
@@ -184,7 +191,9 @@ fn turn(index: usize, message: Message) -> Result<Turn, Problem> {
                     ("text" | "input_text", Some(text)) => whole.push_str(&text),
                     (kind, _) => {
                         return Err(bad(
-                            format!("`messages[{index}].content` has a part of type `{kind}`; only text is understood."),
+                            format!(
+                                "`messages[{index}].content` has a part of type `{kind}`; only text is understood."
+                            ),
                             "Leave out images, audio and files.",
                         ));
                     }
@@ -204,7 +213,10 @@ fn check(raw: Raw, prompt: Prompt) -> Result<Checked, Problem> {
         Some(OneOrMany::Many(texts)) => texts,
     };
     if stop.len() > 16 || stop.iter().any(|text| text.is_empty() || text.len() > 1024) {
-        return Err(bad("`stop` has an empty or overlong text, or more than 16.", "Send up to 16 short texts."));
+        return Err(bad(
+            "`stop` has an empty or overlong text, or more than 16.",
+            "Send up to 16 short texts.",
+        ));
     }
     let sampling = Sampling {
         temperature: within("temperature", raw.temperature, 1.0, 0.0, 2.0)?,
@@ -218,7 +230,9 @@ fn check(raw: Raw, prompt: Prompt) -> Result<Checked, Problem> {
         seed: raw.seed.map_or_else(crate::random::word, i64::cast_unsigned),
         max_tokens: match raw.max_completion_tokens.or(raw.max_tokens) {
             None | Some(-1) => None,
-            given => Some(whole("max_tokens", given, 1, 1, i64::from(u32::MAX))?.try_into().unwrap_or(u32::MAX)),
+            given => {
+                Some(whole("max_tokens", given, 1, 1, i64::from(u32::MAX))?.try_into().unwrap_or(u32::MAX))
+            }
         },
         stop,
         ignore_eos: raw.ignore_eos.unwrap_or(false),
@@ -237,20 +251,28 @@ fn check(raw: Raw, prompt: Prompt) -> Result<Checked, Problem> {
 /// What would change the answer and is not done here is refused, not ignored: silence would be a wrong answer.
 fn refuse_what_is_not_done(raw: &Raw) -> Result<(), Problem> {
     if raw.n.is_some_and(|n| n != 1) || raw.best_of.is_some_and(|n| n > 1) {
-        return Err(bad("`n` other than 1 is not done here.", "Send the request as often as you want answers."));
+        return Err(bad(
+            "`n` other than 1 is not done here.",
+            "Send the request as often as you want answers.",
+        ));
     }
     if raw.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
         return Err(bad("Tools are not done here.", "Leave `tools` out."));
     }
     let asks = |value: &Option<serde_json::Value>| {
-        value.as_ref().is_some_and(|v| !v.is_null() && *v != serde_json::json!(false) && *v != serde_json::json!(0))
+        value
+            .as_ref()
+            .is_some_and(|v| !v.is_null() && *v != serde_json::json!(false) && *v != serde_json::json!(0))
     };
     if asks(&raw.logprobs) {
         return Err(bad("Log probabilities are not given here.", "Leave `logprobs` out."));
     }
     match raw.response_format.as_ref().and_then(|f| f.get("type")).and_then(|t| t.as_str()) {
         None | Some("text") => Ok(()),
-        Some(other) => Err(bad(format!("`response_format` {other} is not done here."), "Leave it out, or send {\"type\":\"text\"}.")),
+        Some(other) => Err(bad(
+            format!("`response_format` {other} is not done here."),
+            "Leave it out, or send {\"type\":\"text\"}.",
+        )),
     }
 }
 
@@ -268,7 +290,9 @@ fn within(field: &str, given: Option<f64>, default: f32, least: f32, most: f32) 
 fn whole(field: &str, given: Option<i64>, default: i64, least: i64, most: i64) -> Result<i64, Problem> {
     match given.unwrap_or(default) {
         value if (least..=most).contains(&value) => Ok(value),
-        value => Err(bad(format!("`{field}` is {value}."), format!("Send a whole number from {least} to {most}."))),
+        value => {
+            Err(bad(format!("`{field}` is {value}."), format!("Send a whole number from {least} to {most}.")))
+        }
     }
 }
 
@@ -277,7 +301,10 @@ mod tests {
     use super::*;
 
     fn asked(extra: &str) -> Result<Checked, Problem> {
-        chat(format!(r#"{{"model":"smollm2:latest","messages":[{{"role":"user","content":"Hi"}}]{extra}}}"#).as_bytes())
+        chat(
+            format!(r#"{{"model":"smollm2:latest","messages":[{{"role":"user","content":"Hi"}}]{extra}}}"#)
+                .as_bytes(),
+        )
     }
 
     #[test]

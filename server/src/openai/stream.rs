@@ -28,7 +28,8 @@ pub(super) async fn answer(envelope: Envelope, mut words: Words, include_usage: 
         Ok(word) => word,
         Err(_) => None,
     };
-    let mut writer = Writer { envelope, words, include_usage, begun: false, ready: VecDeque::new(), ended: false };
+    let mut writer =
+        Writer { envelope, words, include_usage, begun: false, ready: VecDeque::new(), ended: false };
     if let Some(word) = first {
         writer.write(word);
     }
@@ -37,7 +38,8 @@ pub(super) async fn answer(envelope: Envelope, mut words: Words, include_usage: 
         Some((Ok::<_, Infallible>(event), writer))
     });
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(10)).text("keep-alive");
-    ([("cache-control", "no-cache"), ("x-accel-buffering", "no")], Sse::new(events).keep_alive(keep_alive)).into_response()
+    ([("cache-control", "no-cache"), ("x-accel-buffering", "no")], Sse::new(events).keep_alive(keep_alive))
+        .into_response()
 }
 
 struct Writer {

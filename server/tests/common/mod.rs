@@ -36,7 +36,8 @@ impl Inn {
     pub fn open_with(arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().unwrap();
         fs::create_dir(data.path().join("models")).unwrap();
-        std::os::unix::fs::symlink(models().join("smollm2.gguf"), data.path().join("models/smollm2.gguf")).unwrap();
+        std::os::unix::fs::symlink(models().join("smollm2.gguf"), data.path().join("models/smollm2.gguf"))
+            .unwrap();
         let mut server = Command::new(env!("CARGO_BIN_EXE_innkeeper"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
@@ -68,17 +69,24 @@ impl Inn {
 
     /// A verb, form-encoded, as a program sends it.
     pub fn verb(&self, verb: &str, fields: &[(&str, &str)]) -> (u16, Value) {
-        read(self.client.post(format!("{}/manage/{verb}", self.url)).send_form(fields.iter().copied()).unwrap())
+        read(
+            self.client
+                .post(format!("{}/manage/{verb}", self.url))
+                .send_form(fields.iter().copied())
+                .unwrap(),
+        )
     }
 
     pub fn json(&self, path: &str, body: &Value) -> (u16, Value) {
-        let request = self.client.post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        let request =
+            self.client.post(format!("{}{path}", self.url)).header("content-type", "application/json");
         read(request.send(body.to_string()).unwrap())
     }
 
     /// The answer's body as it comes.
     pub fn stream(&self, path: &str, body: &Value) -> impl Read + 'static {
-        let request = self.client.post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        let request =
+            self.client.post(format!("{}{path}", self.url)).header("content-type", "application/json");
         request.send(body.to_string()).unwrap().into_body().into_reader()
     }
 
@@ -89,7 +97,11 @@ impl Inn {
     pub fn model(&self, id: &str) -> Value {
         let snapshot = self.snapshot();
         let models = snapshot["models"].as_array().unwrap();
-        models.iter().find(|model| model["id"] == id).cloned().unwrap_or_else(|| panic!("no {id} in {snapshot:#}"))
+        models
+            .iter()
+            .find(|model| model["id"] == id)
+            .cloned()
+            .unwrap_or_else(|| panic!("no {id} in {snapshot:#}"))
     }
 
     /// Waits until a model is as wanted, at most so long.
@@ -163,8 +175,9 @@ pub fn gone(pids: &[u32], within: Duration) {
 
 /// Whether a process runs (a zombie does not).
 pub fn alive(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !matches!(stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()), Some('Z' | 'X') | None))
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !matches!(stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()), Some('Z' | 'X') | None)
+    })
 }
 
 pub fn signal_to(pid: u32, signal: rustix::process::Signal) {
