@@ -35,8 +35,8 @@ const RELOAD: &str = "Load the model again; if it happens again, look into its l
 const MORE_ROOM: &str = "Unload another model, ask for a smaller context, or take a smaller model.";
 
 impl Cause {
-    /// Cause and remedy. `tail`: the worker's last lines, in which an allocation that failed gives itself away.
-    pub(crate) fn problem(&self, tail: &[String]) -> Problem {
+    /// Cause and remedy. `lines`: the worker's own, in which an allocation that failed gives itself away.
+    pub(crate) fn problem(&self, lines: &[String]) -> Problem {
         match self {
             Self::Refused(problem) => problem.clone(),
             Self::NotSpawned(error) => Problem::new(
@@ -44,7 +44,7 @@ impl Cause {
                 format!("No worker process could be started: {error}."),
                 "Check the system's limits on processes and memory, then load the model again.",
             ),
-            Self::Died { death, oom_kills_grew } => died(*death, *oom_kills_grew, tail),
+            Self::Died { death, oom_kills_grew } => died(*death, *oom_kills_grew, lines),
             Self::NoHello => worker_died("The worker did not report in time after its start"),
             Self::Stranger(what) => {
                 worker_died(&format!("The worker is not the one that was started: {what}"))
@@ -79,9 +79,9 @@ fn worker_died(what: &str) -> Problem {
     Problem::new(Code::WorkerDied, format!("{what}, so it was ended."), RELOAD)
 }
 
-fn died(death: Death, oom_kills_grew: bool, tail: &[String]) -> Problem {
+fn died(death: Death, oom_kills_grew: bool, lines: &[String]) -> Problem {
     // The words of Rust's allocation error handler; the process aborts after them.
-    let no_room = tail.iter().any(|line| line.starts_with("memory allocation of"));
+    let no_room = lines.iter().any(|line| line.starts_with("memory allocation of"));
     let (code, message) = match death {
         Death::Signalled(libc::SIGABRT) if no_room => {
             (Code::OutOfMemory, "The worker ran out of memory.".to_owned())
@@ -112,9 +112,9 @@ fn died(death: Death, oom_kills_grew: bool, tail: &[String]) -> Problem {
 mod tests {
     use super::*;
 
-    fn after(death: Death, oom_kills_grew: bool, tail: &[&str]) -> Problem {
-        let tail: Vec<String> = tail.iter().map(|line| (*line).to_owned()).collect();
-        Cause::Died { death, oom_kills_grew }.problem(&tail)
+    fn after(death: Death, oom_kills_grew: bool, lines: &[&str]) -> Problem {
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        Cause::Died { death, oom_kills_grew }.problem(&lines)
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::{
     worker::{Gone, Worker, hand_over, intent},
 };
 
+/// Lines of a log tail.
+const TAIL: usize = 20;
+
 /// Why an instance ends.
 enum End {
     /// Somebody wants it to.
@@ -72,13 +75,13 @@ impl Life {
         match end {
             End::Asked => self.end_requests(&mut requests, &cut_off()),
             End::Failed(cause) => {
-                let tail = match cause {
+                let lines = match cause {
                     Cause::Died { .. } => worker.last_lines().await,
                     _ => worker.lines_so_far(),
                 };
-                let problem = cause.problem(&tail);
+                let problem = cause.problem(&lines);
                 self.end_requests(&mut requests, &while_answering(&problem));
-                self.fail(problem, tail);
+                self.fail(problem, lines);
                 self.control.end(Stop::AtOnce);
             }
         }
@@ -193,7 +196,8 @@ impl Life {
         }
     }
 
-    fn fail(&self, problem: Problem, log_tail: Vec<String>) {
+    fn fail(&self, problem: Problem, mut lines: Vec<String>) {
+        let log_tail = lines.split_off(lines.len().saturating_sub(TAIL));
         let Problem { code, message, hint, .. } = problem;
         let (code, at) = (code.word().to_owned(), crate::now());
         self.tell(News::Failed(Failure { code, message, hint, at, retry_at: None, log_tail }));

@@ -67,10 +67,10 @@ impl Ring {
         kept.dropped + kept.lines.len()
     }
 
-    /// The last lines after a mark, at most `most`, oldest first.
-    pub(crate) fn since(&self, mark: usize, most: usize) -> Vec<String> {
+    /// What is kept of the lines after a mark, oldest first.
+    pub(crate) fn since(&self, mark: usize) -> Vec<String> {
         let kept = self.lock();
-        let new = (kept.dropped + kept.lines.len()).saturating_sub(mark).min(kept.lines.len()).min(most);
+        let new = (kept.dropped + kept.lines.len()).saturating_sub(mark).min(kept.lines.len());
         kept.lines.iter().skip(kept.lines.len() - new).cloned().collect()
     }
 
@@ -179,11 +179,11 @@ mod tests {
         let ring = Ring::default();
         ring.push(b"of the worker before");
         let mark = ring.end();
-        assert!(ring.since(mark, 20).is_empty());
+        assert!(ring.since(mark).is_empty());
         ring.push(b"one");
         ring.push(b"two");
-        assert_eq!(ring.since(mark, 20), ["one", "two"]);
-        assert_eq!(ring.since(mark, 1), ["two"]);
+        assert_eq!(ring.since(mark), ["one", "two"]);
+        assert_eq!(ring.since(0).len(), 3);
     }
 
     #[test]

@@ -164,3 +164,108 @@ pub(crate) fn refusal(code: ErrorCode, message: String) -> Problem {
     };
     Problem::new(code, message, hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::{Semaphore, mpsc, oneshot};
+
+    use super::*;
+    use crate::inbox::Wish;
+
+    struct Held {
+        requests: Requests,
+        events: mpsc::Receiver<Event>,
+        wish: Arc<Wish>,
+        vectors: oneshot::Receiver<Result<Vectors, Problem>>,
+        places: Arc<Semaphore>,
+    }
+
+    /// One generation as number 1, one embedding as number 2, in the two places that there are.
+    fn held() -> Held {
+        let places = Arc::new(Semaphore::new(2));
+        let place = || Arc::clone(&places).try_acquire_owned().unwrap();
+        let (events, receiver) = mpsc::channel(CREDITS as usize + 2);
+        let (answer, vectors) = oneshot::channel();
+        let wish = Arc::new(Wish::default());
+        let mut requests = Requests::default();
+        let tokens = Answer::Tokens { events, wish: Arc::clone(&wish) };
+        requests.add(Posted { id: 1, frame: Vec::new(), answer: tokens, place: place() });
+        requests.add(Posted { id: 2, frame: Vec::new(), answer: Answer::Vectors(answer), place: place() });
+        Held { requests, events: receiver, wish, vectors, places }
+    }
+
+    fn token(id: u64, seq: u32) -> FromWorker {
+        FromWorker::Token { id, seq, text: String::new() }
+    }
+
+    fn refused(id: Option<u64>) -> FromWorker {
+        FromWorker::Error { id, code: ErrorCode::BadRequest, message: "No.".into() }
+    }
+
+    fn problem() -> Problem {
+        Problem::new(Code::WorkerDied, "It died.", "")
+    }
+
+    #[test]
+    fn more_tokens_than_credit_are_a_breach() {
+        let mut held = held();
+        for seq in 0..CREDITS {
+            assert_eq!(held.requests.hear(token(1, seq)), Ok(()));
+        }
+        assert_eq!(held.requests.hear(token(1, CREDITS)), Err(Breach::Overdrawn));
+    }
+
+    #[test]
+    fn a_gap_a_stranger_and_a_wrong_answer_are_breaches() {
+        let mut held = held();
+        let embedded = |id| FromWorker::Embedded { id, vectors: Vec::new(), prompt_tokens: 0 };
+        assert_eq!(held.requests.hear(token(1, 1)), Err(Breach::Gap));
+        assert_eq!(held.requests.hear(token(3, 0)), Err(Breach::UnknownRequest));
+        assert_eq!(held.requests.hear(token(2, 0)), Err(Breach::WrongAnswer));
+        assert_eq!(held.requests.hear(embedded(1)), Err(Breach::WrongAnswer));
+        assert_eq!(held.requests.hear(refused(None)), Err(Breach::OutOfPlace));
+        // None of this has ended anything.
+        assert_eq!(held.requests.fail_all(&problem()), 2);
+    }
+
+    #[test]
+    fn credit_follows_what_was_taken_and_ends_with_a_cancel() {
+        let mut held = held();
+        assert_eq!(held.requests.wishes(), []);
+        held.wish.taken.store(5, Ordering::Relaxed);
+        assert_eq!(held.requests.wishes(), [ToWorker::Credit { id: 1, tokens: 5 }]);
+        assert_eq!(held.requests.wishes(), []);
+        held.wish.taken.store(7, Ordering::Relaxed);
+        held.requests.cancel_all();
+        assert_eq!(held.requests.wishes(), [ToWorker::Cancel { id: 1 }]);
+        assert_eq!(held.requests.wishes(), [], "once");
+    }
+
+    #[test]
+    fn a_worker_whose_requests_all_wait_for_their_readers_is_not_busy() {
+        let mut held = held();
+        held.requests.hear(refused(Some(2))).unwrap();
+        for seq in 0..CREDITS {
+            assert!(held.requests.keep_it_busy());
+            held.requests.hear(token(1, seq)).unwrap();
+        }
+        assert!(!held.requests.keep_it_busy());
+        held.requests.cancel_all();
+        held.requests.wishes();
+        assert!(held.requests.keep_it_busy(), "a cancel is work");
+    }
+
+    #[test]
+    fn each_request_ends_once_and_gives_its_place_back() {
+        let mut held = held();
+        held.requests.hear(refused(Some(2))).unwrap();
+        assert_eq!(held.vectors.try_recv().unwrap().unwrap_err().message, "No.");
+        assert_eq!(held.requests.hear(refused(Some(2))), Err(Breach::UnknownRequest));
+        assert_eq!(held.requests.fail_all(&problem()), 1);
+        assert_eq!(held.events.try_recv(), Ok(Event::Error(problem())));
+        assert!(held.events.try_recv().is_err());
+        assert_eq!(held.places.available_permits(), 2);
+    }
+}

@@ -210,7 +210,6 @@ mod tests {
         assert!(matches!(second, LockError::Held { holder: Some(pid), .. } if pid == me));
         assert!(second.to_string().contains(&format!("process {me}")), "{second}");
         drop(first);
-        RunDir::lock(folder.path()).unwrap();
     }
 
     fn sleeper(nonce: &str) -> std::process::Child {

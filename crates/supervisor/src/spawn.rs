@@ -219,3 +219,47 @@ fn keep_only(channel: RawFd) -> io::Result<()> {
 pub(crate) fn new_nonce() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{process::Death, run_dir::wait_for_end};
+
+    /// A worker that ends when its channel does: a shell that reads descriptor 3.
+    fn reader() -> WorkerProgram {
+        WorkerProgram { path: "/bin/sh".into(), args: vec!["-c".into(), "exec cat <&3".into()] }
+    }
+
+    fn intent(nonce: &str) -> Intent {
+        Intent { model: "model".into(), nonce: nonce.into(), epoch: 1, pid: None, start_time: None }
+    }
+
+    #[tokio::test]
+    async fn a_worker_sees_its_channel_close_while_another_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Arc::new(RunDir::lock(folder.path()).unwrap());
+        let spawner = Spawner::start(reader(), 1, run).unwrap();
+        let first = spawner.spawn(intent("first")).await.unwrap();
+        let second = spawner.spawn(intent("second")).await.unwrap();
+        // Had the second inherited the first one's channel, in whichever direction, it would stay open.
+        drop(first.channel);
+        assert!(wait_for_end(&first.pidfd, Duration::from_secs(5)), "the first did not see it");
+        assert_eq!(reap(&first.pidfd), Death::Exited(0));
+        assert!(!wait_for_end(&second.pidfd, Duration::ZERO), "the second lives");
+        drop(second.channel);
+        assert!(wait_for_end(&second.pidfd, Duration::from_secs(5)));
+        assert_eq!(reap(&second.pidfd), Death::Exited(0));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_an_error_and_leaves_no_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Arc::new(RunDir::lock(folder.path()).unwrap());
+        let program = WorkerProgram { path: folder.path().join("nowhere"), args: Vec::new() };
+        let error = Spawner::start(program, 1, run).unwrap().spawn(intent("any")).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs::read_dir(folder.path().join("intents")).unwrap().count(), 0);
+    }
+}

@@ -36,8 +36,6 @@ const MEASURE: Duration = Duration::from_secs(5);
 const MEASURE_IN_A_HURRY: Duration = Duration::from_millis(250);
 /// How long stderr may stay open after the end: a descendant may hold it.
 const LAST_LINES: Duration = Duration::from_millis(250);
-/// Lines of a log tail.
-const TAIL: usize = 20;
 
 /// A worker that has said hello.
 pub(crate) struct Worker {
@@ -131,7 +129,7 @@ impl Worker {
         }
     }
 
-    /// The last lines of this worker; to be asked once it has ended, for all of them.
+    /// The lines of this worker that are kept; to be asked once it has ended, for all of them.
     pub(crate) async fn last_lines(&mut self) -> Vec<String> {
         if let Some(mut log) = self.log.take()
             && timeout(LAST_LINES, &mut log).await.is_err()
@@ -144,7 +142,7 @@ impl Worker {
 
     /// The same of one that still lives.
     pub(crate) fn lines_so_far(&self) -> Vec<String> {
-        self.ring.since(self.log_mark, TAIL)
+        self.ring.since(self.log_mark)
     }
 
     /// What it holds now; kept for the receipt.

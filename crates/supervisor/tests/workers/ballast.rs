@@ -140,6 +140,7 @@ impl Engine for Held {
                 File::from(my_channel()).write_all(&link::encode(&token).unwrap()).unwrap();
             }
             "memfd" => self.mapped.push(shared_memory(number)),
+            "grow" => self.bytes.extend(std::iter::repeat_n(1, (number as usize) << 20)),
             "child" => {
                 // Out of the group, so that only its environment tells whose it is; reaped by nobody in this process.
                 let child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();

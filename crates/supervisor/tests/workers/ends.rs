@@ -4,7 +4,10 @@ use std::fs::File;
 
 use manager::ports::{Epoch, News};
 use protocol::{Code, Method};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_getfd, pidfd_open,
+    prlimit,
+};
 use supervisor::Instance;
 
 use crate::{
@@ -73,6 +76,20 @@ pub(crate) fn a_worker_that_exits_says_with_which_code() {
         let problem = to_error(&mut instance.generate(ask("exit 7"))).await;
         assert!(problem.message.contains("exit code 7"), "{}", problem.message);
         assert_eq!(failed_and_released(&mut rig, epoch).await.1.method, Method::Exit);
+        rig.close().await;
+    });
+}
+
+pub(crate) fn a_worker_without_memory_says_so_and_not_that_it_crashed() {
+    run(async {
+        let mut rig = Rig::new();
+        let (epoch, instance, facts) = rig.load(1).await;
+        let most = Rlimit { current: Some(64 << 20), maximum: Some(64 << 20) };
+        prlimit(Some(pid(facts.pid)), Resource::Data, most).unwrap();
+        let problem = to_error(&mut instance.generate(ask("grow 200"))).await;
+        assert_eq!(problem.code, Code::OutOfMemory);
+        assert!(problem.message.ends_with("The worker ran out of memory."), "{}", problem.message);
+        assert_eq!(failed_and_released(&mut rig, epoch).await.0.code, Code::OutOfMemory.word());
         rig.close().await;
     });
 }

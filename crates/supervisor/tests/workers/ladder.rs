@@ -1,11 +1,12 @@
 //! The rungs: Shutdown, SIGTERM, SIGKILL.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
+use manager::ports::News;
 use protocol::{Code, Method};
 use tokio::time::Instant;
 
-use crate::rig::{Rig, ask, program, run, to_done, to_error, to_first_token, until};
+use crate::rig::{Rig, ask, program, run, runs, to_done, to_error, to_first_token, until};
 
 async fn stop_and_time(rig: &mut Rig, epoch: manager::ports::Epoch) -> (Method, Duration) {
     let begin = Instant::now();
@@ -50,6 +51,60 @@ pub(crate) fn a_worker_that_neither_hears_nor_ends_is_killed() {
         assert_eq!(method, Method::Killed);
         assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(5), "{took:?}");
         assert_eq!(to_error(&mut generation).await.code, Code::CutOff);
+        rig.close().await;
+    });
+}
+
+/// Control group v1 can freeze a process so that even SIGKILL waits: what a process in the hands of a broken driver
+/// looks like. There is no other way to make one, so that a machine without it cannot try this.
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn new() -> Option<Self> {
+        let folder = PathBuf::from(format!("/sys/fs/cgroup/freezer/innkeeper-test-{}", std::process::id()));
+        fs::create_dir(&folder).ok()?;
+        folder.join("freezer.state").exists().then_some(Self(folder))
+    }
+
+    fn freeze(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+        fs::write(self.0.join("freezer.state"), "FROZEN").unwrap();
+    }
+
+    fn thaw(&self) {
+        fs::write(self.0.join("freezer.state"), "THAWED").unwrap();
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw();
+        drop(fs::remove_dir(&self.0));
+    }
+}
+
+pub(crate) fn a_worker_that_cannot_be_killed_is_stuck_until_it_goes() {
+    let Some(freezer) = Freezer::new() else {
+        return println!("not tried: this machine has no control group v1 freezer");
+    };
+    run(async {
+        let mut rig = Rig::new();
+        let (epoch, _, facts) = rig.load(1).await;
+        let (_, other, _) = rig.load(1).await;
+        freezer.freeze(facts.pid);
+        let begin = Instant::now();
+        rig.stop_at_once(epoch);
+        let stuck = rig.news(epoch, |news| match news {
+            News::Stuck { pid } => Some(*pid),
+            other => panic!("{other:?} of a frozen worker"),
+        });
+        assert_eq!(stuck.await, facts.pid);
+        assert!(begin.elapsed() >= Duration::from_secs(8));
+        assert_eq!(to_done(&mut other.generate(ask("tokens 9"))).await, 9);
+        assert!(runs(facts.pid) && rig.intents() == 2, "it stays on record");
+        freezer.thaw();
+        let release = rig.released(epoch).await;
+        assert_eq!((release.pid, release.method), (Some(facts.pid), Method::Killed));
         rig.close().await;
     });
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
@@ -21,12 +21,15 @@ pub(crate) fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let mut next = || args.next().unwrap();
     let (folder, text, prompt, count) =
         (PathBuf::from(next()), next(), next(), next().parse::<u32>().unwrap());
+    let folder_name = folder.file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
     run(async move {
         let folder = tempfile::Builder::new().prefix("server").tempdir_in(folder).unwrap();
         let mut rig = Rig::in_folder(folder, program(&["worker"]));
-        rig.put("model", &text);
+        // Named after the folder, so that a worker can be found by it.
+        let model = folder_name;
+        rig.put(&model, &text);
         for _ in 0..count {
-            let epoch = rig.start("model");
+            let epoch = rig.start(&model);
             if text.contains("slow") {
                 let pid = rig.spawned(epoch).await;
                 // In the middle of it.
@@ -102,6 +105,42 @@ pub(crate) fn a_killed_server_takes_its_workers_along() {
 pub(crate) fn a_server_killed_during_loads_takes_its_workers_along() {
     run(async {
         drop(server("ballast 1 slow", "", 3).kill().await);
+    });
+}
+
+/// Whether any process, forked or risen, has to do with this folder.
+fn anybody_in(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap().to_str().unwrap().trim_start_matches('.').as_bytes();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).any(|pid| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        runs(pid) && arguments.windows(name.len()).any(|part| part == name)
+    })
+}
+
+pub(crate) fn a_server_killed_at_any_moment_of_its_start_leaves_nobody() {
+    run(async {
+        // Before the first fork, between fork and exec, before the hello, in the load, after it.
+        for round in 0..40 {
+            let folder = tempfile::tempdir().unwrap();
+            let mut process = Command::new("/proc/self/exe")
+                .args([
+                    "server".as_ref(),
+                    folder.path().as_os_str(),
+                    "ballast 8".as_ref(),
+                    "".as_ref(),
+                    "3".as_ref(),
+                ])
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            tokio::time::sleep(Duration::from_micros(round * 1500)).await;
+            process.kill().unwrap();
+            let begin = Instant::now();
+            process.wait().unwrap();
+            until("everybody to end", || !anybody_in(folder.path())).await;
+            assert!(begin.elapsed() < Duration::from_secs(1), "{:?} in round {round}", begin.elapsed());
+        }
     });
 }
 
