@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(gpu(Card(Err(NvmlTrouble::NoPermission))).verdict, Verdict::Note);
         let card =
             DeviceAnswer { name: "H100".to_owned(), memory_total_bytes: 80 << 30, ..DeviceAnswer::default() };
-        assert_eq!(gpu(Card(Ok(vec![card]))).says, "H100 (80 GiB)");
+        assert_eq!(gpu(Card(Ok(vec![card]))).says, format!("H100 ({})", about(80 << 30)));
     }
 
     #[test]
