@@ -30,7 +30,7 @@ pub(crate) fn a_worker_that_hears_leaves_by_itself() {
 
 pub(crate) fn a_worker_that_does_not_hear_is_terminated() {
     run(async {
-        let mut rig = Rig::with(program(&["impostor", "deaf"]));
+        let mut rig = Rig::with(program(&["@impostor", "deaf"]));
         let (epoch, ..) = rig.load(1).await;
         let (method, took) = stop_and_time(&mut rig, epoch).await;
         assert_eq!(method, Method::Terminated);
@@ -111,7 +111,7 @@ pub(crate) fn a_worker_that_cannot_be_killed_is_stuck_until_it_goes() {
 
 pub(crate) fn somebody_in_a_hurry_skips_the_words() {
     run(async {
-        let mut rig = Rig::with(program(&["impostor", "deaf"]));
+        let mut rig = Rig::with(program(&["@impostor", "deaf"]));
         let (first, ..) = rig.load(1).await;
         let (second, ..) = rig.load(1).await;
         let begin = Instant::now();

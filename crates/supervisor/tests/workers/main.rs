@@ -78,17 +78,17 @@ const TESTS: &[(&str, fn())] = tests![
     server::a_server_killed_during_loads_takes_its_workers_along,
     server::a_server_killed_at_any_moment_of_its_start_leaves_nobody,
     server::a_worker_ends_with_its_channel_alone,
-    server::a_stopped_worker_dies_with_its_server,
+    server::a_worker_that_does_not_look_at_its_channel_dies_with_its_server,
     server::a_server_that_is_stopped_and_goes_on_loses_nobody,
 ];
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
-        Some("worker") => worker::main(ballast::Ballast, BUILD, args),
-        Some("impostor") => impostor::main(args),
-        Some("server") => server::main(args),
-        Some("one") => {
+        Some("@worker") => worker::main(ballast::Ballast, BUILD, args),
+        Some("@impostor") => impostor::main(args),
+        Some("@server") => server::main(args),
+        Some("@one") => {
             let name = args.next().unwrap();
             let (_, test) = TESTS.iter().find(|(known, _)| *known == name).unwrap();
             test();
@@ -111,7 +111,7 @@ fn all(filter: Option<&str>) -> ExitCode {
             scope.spawn(|| {
                 while let Some(name) = take_one() {
                     let begin = Instant::now();
-                    let done = Command::new("/proc/self/exe").args(["one", name]).output().unwrap();
+                    let done = Command::new("/proc/self/exe").args(["@one", name]).output().unwrap();
                     if done.status.success() {
                         println!("test {name} ... ok ({:.1} s)", begin.elapsed().as_secs_f64());
                     } else {

@@ -109,7 +109,7 @@ pub(crate) fn supervisor(folder: &std::path::Path, program: WorkerProgram) -> Su
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        Self::with(program(&["worker"]))
+        Self::with(program(&["@worker"]))
     }
 
     pub(crate) fn with(program: WorkerProgram) -> Self {
