@@ -125,6 +125,10 @@ fn requests(house: &House, counters: &Counters, now: Now) -> Vec<RequestView> {
 }
 
 fn sessions(house: &House, busy: &BTreeSet<&str>) -> Vec<Session> {
+    let mut held = BTreeMap::<&str, u64>::new();
+    for (key, bytes) in house.models.values().filter_map(|r| r.state.worker()).flat_map(|w| &w.held) {
+        *held.entry(key).or_default() += bytes;
+    }
     let mut shown: Vec<(Now, Session)> = house
         .sessions
         .iter()
@@ -136,7 +140,7 @@ fn sessions(house: &House, busy: &BTreeSet<&str>) -> Vec<Session> {
                 kind: session.kind,
                 label: session.label.clone(),
                 model: session.model.clone(),
-                held_bytes: house.held_by(key),
+                held_bytes: held.get(key.as_str()).copied().unwrap_or(0),
                 requests: session.requests,
                 started_at: wall(session.started),
                 last_used_at: wall(session.last_used),

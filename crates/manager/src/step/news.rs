@@ -10,6 +10,7 @@ use crate::{
     model::{Record, State},
     ports::{Epoch, MemorySample, Release},
     queue::Queue,
+    sessions::MOST,
     words,
 };
 
@@ -136,6 +137,10 @@ impl Turn<'_> {
     fn held(&mut self, epoch: Epoch, record: &mut Record, session: String, bytes: u64) {
         let known = self.house.sessions.contains(&session);
         let Some(worker) = record.state.worker_mut() else { return };
+        if worker.held.len() >= 2 * MOST && !worker.held.contains_key(&session) {
+            // No honest worker keeps this many.
+            return;
+        }
         self.changed();
         if bytes == 0 {
             worker.held.remove(&session);
