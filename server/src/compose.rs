@@ -10,7 +10,7 @@ use manager::{
     Desk, Handle, LoadWish, Note, ServerFacts, SessionWish,
     ports::{Clock, MemorySample},
 };
-use protocol::{Download, EventKind, Model, ModelId, Problem};
+use protocol::{Code, Download, EventKind, Model, ModelId, Problem};
 use store::{FactsCache, Store};
 use supervisor::{Instance, RunDir, Supervisor, WorkerProgram};
 use telemetry::{GpuProbe, MachineReader, NvmlLibrary, Places, ProcProbe, SystemClock};
@@ -266,12 +266,13 @@ impl House {
         if let Some(model) = known() {
             return Ok(model);
         }
-        // The shelf knows more: perhaps it is still being copied.
-        let (store, id) = (self.store().clone(), id.clone());
-        let looked = tokio::task::spawn_blocking(move || store.find(&id).map_err(|e| e.problem())).await;
-        Err(match looked {
-            Ok(Err(problem)) => problem,
-            _ => crate::relay::lost(),
+        // The shelf knows more: perhaps it is still being copied, or became whole this very moment.
+        let (store, name) = (self.store().clone(), id.clone());
+        let looked = tokio::task::spawn_blocking(move || store.find(&name).map_err(|e| e.problem())).await;
+        looked.unwrap_or_else(|_| Err(crate::relay::lost()))?;
+        self.librarian().look().await;
+        known().ok_or_else(|| {
+            Problem::new(Code::Conflict, format!("The files of `{id}` are changing."), "Try again in a moment.").retry_after(2)
         })
     }
 
