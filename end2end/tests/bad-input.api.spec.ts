@@ -64,7 +64,7 @@ test('the OpenAI API refuses bad requests before any model is loaded', async ({ 
     ['/v1/chat/completions', chat({ max_tokens: -5 }), 400],
     ['/v1/chat/completions', chat({ max_tokens: 1e30 }), 400],
     ['/v1/chat/completions', chat({ n: 1000 }), 400],
-    ['/v1/chat/completions', chat({ stop: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'].map((s) => s.repeat(999)) }), 400],
+    ['/v1/chat/completions', chat({ stop: 7 }), 400],
     ['/v1/chat/completions', '['.repeat(100_000), 400],
     ['/v1/chat/completions', new Uint8Array([0x7b, 0x22, 0xff, 0xfe, 0x22, 0x3a, 0x31, 0x7d]), 400],
     ['/v1/embeddings', JSON.stringify({ model: 'minilm' }), 400],
@@ -105,6 +105,9 @@ test('a file that is no model answers 422 with the reason, a broken one too, and
   const header = readFileSync(join(models, whole)).subarray(0, 64);
   header.writeBigUInt64LE(2n ** 63n, 8);
   writeFileSync(join(models, 'giant.gguf'), header);
+  // A file that somebody may still be writing is left alone, and is no model until then.
+  const known = async () => (await server.post('/manage/load', { model: 'poem' })).status !== 404;
+  await expect.poll(known, { timeout: 10_000, message: 'new files are found' }).toBe(true);
   for (const id of ['poem', 'broken', 'giant']) {
     const answer = await server.post('/manage/load', { model: id });
     expect([id, answer.status, answer.body.error?.code], JSON.stringify(answer.body)).toEqual([id, 422, 'unsupported_model']);

@@ -7,7 +7,7 @@ pub(crate) fn needles() -> Vec<String> {
         absolute("root"),
         absolute("home"),
         absolute("Users"),
-        ["registry", "src"].join("/"),
+        [".cargo", "registry"].join("/"),
         ["index.crates", "io-"].join("."),
     ]
 }

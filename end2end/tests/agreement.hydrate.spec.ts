@@ -1,0 +1,43 @@
+// The page as the server wrote it and hydration adopted it, against the same page built by the browser alone. Leptos
+// adopts a different text without a word, so nothing but this comparison would show it.
+import type { Page } from '@playwright/test';
+import { PAGES } from '../support/page.ts';
+import { expect, test } from '../support/test.ts';
+
+/** What a person and a reader can tell apart: no comments, attributes in order, texts joined. */
+const picture = (page: Page) =>
+  page.evaluate(() => {
+    const write = (node: Node): string => {
+      if (node instanceof Text) return node.data;
+      if (!(node instanceof Element)) return '';
+      // A group that tachys puts around static parts of an SVG says nothing by itself.
+      const bare = node.tagName === 'g' && node.attributes.length === 0;
+      const inner = [...node.childNodes].map(write).join('');
+      if (bare) return inner;
+      const attributes = [...node.attributes].map(({ name, value }) => ` ${name}=${JSON.stringify(value)}`).sort();
+      return `\n<${node.tagName.toLowerCase()}${attributes.join('')}>${inner}`;
+    };
+    const main = document.querySelector('main')!;
+    return [...main.childNodes].map(write).join('').split('\n').map((line) => line.trim());
+  });
+
+test('hydrated pages are the pages that the browser would build', async ({ page, server }) => {
+  await server.load();
+  await server.post('/manage/reload', { model: 'smollm2' });
+  // Without events nothing changes by itself, but for the clock.
+  await page.route('**/events', (route) => route.abort());
+  await page.clock.install({ time: new Date() });
+  for (const path of PAGES) {
+    const other = PAGES.find((one) => one !== path)!;
+    const link = (to: string) => page.getByRole('navigation').locator(`a[href="${to}"]`);
+    await page.goto(server.url + path);
+    await page.waitForFunction(() => document.querySelector('header [data-link]')?.getAttribute('data-link') !== 'still');
+    const hydrated = await picture(page);
+    expect(hydrated.length).toBeGreaterThan(10);
+    await link(other).click();
+    await expect(link(other)).toHaveAttribute('aria-current', 'page');
+    await link(path).click();
+    await expect(link(path)).toHaveAttribute('aria-current', 'page');
+    expect(await picture(page), `${path}, hydrated (expected) and built by the browser (received)`).toEqual(hydrated);
+  }
+});

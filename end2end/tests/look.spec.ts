@@ -1,0 +1,83 @@
+// How the pages look and read to everybody: themes, phone width, headings, axe.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { AxeResults } from 'axe-core';
+import type { Page } from '@playwright/test';
+import { PAGES, button, rowIn } from '../support/page.ts';
+import { expect, test } from '../support/test.ts';
+
+const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+
+async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(axeSource);
+  const results = (await page.evaluate(`axe.run(document, { runOnly: ${JSON.stringify(RULES)} })`)) as AxeResults;
+  return results.violations.flatMap(({ id, help, nodes }) =>
+    nodes.map(({ html, failureSummary }) => `${id}: ${help}\n  ${html.slice(0, 200)}\n  ${failureSummary}`),
+  );
+}
+
+for (const theme of ['light', 'dark'] as const) {
+  for (const path of PAGES) {
+    test(`axe finds nothing on ${path} in the ${theme} theme`, async ({ page, open, server }) => {
+      await server.load();
+      await server.post('/manage/reload', { model: 'smollm2' });
+      await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' });
+      await open(path);
+      expect(await violations(page)).toEqual([]);
+      if (path === '/') {
+        await button(page, /^Clean up AI resources/).click();
+        await expect(page.getByRole('dialog')).toBeVisible();
+        expect(await violations(page)).toEqual([]);
+      }
+    });
+  }
+}
+
+test('the theme is chosen by a form, kept over pages, and stands in the first byte', async ({ page, open, server }) => {
+  await page.emulateMedia({ colorScheme: 'light' });
+  await open('/');
+  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await background();
+  await button(page, 'Dark').click();
+  await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark');
+  expect(await background()).not.toBe(light);
+  await expect.poll(async () => (await page.context().cookies()).find((c) => c.name === 'theme')?.value).toBe('dark');
+  const html = await (await page.context().request.get(`${server.url}/chat`)).text();
+  expect(html).toContain('<html lang="en" data-theme="dark"');
+  await open('/chat');
+  expect(await background()).not.toBe(light);
+});
+
+test.describe('on a phone', () => {
+  test.use({ viewport: { width: 360, height: 740 } });
+  for (const path of PAGES) {
+    test(`${path} does not scroll sideways, and its buttons can be pressed`, async ({ page, open, server }) => {
+      await server.load();
+      await open(path);
+      const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      expect(content).toBeLessThanOrEqual(window);
+      if (path === '/') {
+        await button(page, 'Unload smollm2').click();
+        await expect(rowIn(page, 'unloaded')).toBeVisible();
+      }
+    });
+  }
+});
+
+test('a path that leads nowhere is 404 and shows the way back', async ({ page, server, complaints }) => {
+  complaints.expect(/404/);
+  const response = await page.goto(`${server.url}/nowhere`);
+  expect(response!.status()).toBe(404);
+  await page.getByRole('main').getByRole('link', { name: 'Resources' }).click();
+  await expect(page).toHaveURL(`${server.url}/`);
+});
+
+test('each page has its title, one heading of the first level, and says where one is', async ({ page, open }) => {
+  for (const path of PAGES) {
+    await open(path);
+    await expect(page).toHaveTitle(/ - Innkeeper$/);
+    await expect(page.locator('h1')).toHaveCount(1);
+    await expect(page.getByRole('navigation').locator('[aria-current="page"]')).toHaveAttribute('href', path);
+  }
+});
