@@ -245,9 +245,9 @@ fn percent_encode(text: &str) -> String {
     // A cookie holds 4 kB with its name; a sentence is far under that, a page of log is not.
     for byte in text.bytes().take(1200) {
         if byte.is_ascii_alphanumeric() {
-            encoded.push(char::from(byte))
+            encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"))
+            encoded.push_str(&format!("%{byte:02X}"));
         }
     }
     encoded

@@ -30,6 +30,9 @@ use crate::{
 /// The version that everybody is told.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The file in the data folder that holds the tokens.
+const TOKENS: &str = "tokens.toml";
+
 /// Everything that a handler may need. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct House(Arc<Parts>);
@@ -54,6 +57,14 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
     let store = Arc::new(Store::open(data_dir)?);
     let run = RunDir::lock(&data_dir.join("run"))?;
     let reclaimed = supervisor::reclaim(&run);
+    let tokens = tokens(data_dir)?;
+    if !address.ip().is_loopback() && tokens.is_empty() {
+        anyhow::bail!(
+            "{address} can be reached from other machines, and there is no token. Write `tokens = [\"a long random word\"]` into {}, \
+             or listen on 127.0.0.1.",
+            data_dir.join(TOKENS).display()
+        );
+    }
     let settings = settings::Shelf::open(layers, data_dir)?;
     let config = settings.config()?;
     let tasks = TaskTracker::new();
@@ -85,7 +96,7 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
     librarian.look().await;
     let fetches = Fetches::new(store.clone(), desk, librarian.clone(), tasks.clone(), shown);
     Ok(House(Arc::new(Parts {
-        guard: Arc::new(Guard::new(address.ip(), &config.allow_hosts, &config.allow_origins, &[])),
+        guard: Arc::new(Guard::new(address.ip(), &config.allow_hosts, &config.allow_origins, &tokens)),
         options: pages::options(),
         draining: CancellationToken::new(),
         conversations: Conversations::default(),
@@ -98,6 +109,28 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
         settings,
         tasks,
     })))
+}
+
+/// The tokens that other machines may use; none where there is no such file.
+fn tokens(data_dir: &Path) -> anyhow::Result<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Written {
+        tokens: Vec<String>,
+    }
+    let path = data_dir.join(TOKENS);
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let Written { tokens } = toml::from_str(&text)
+        .with_context(|| format!("{} is not of the form tokens = [\"...\"]", path.display()))?;
+    anyhow::ensure!(
+        tokens.iter().all(|token| token.len() >= 16),
+        "{} has a token of fewer than 16 characters; make it longer, so that nobody guesses it",
+        path.display()
+    );
+    Ok(tokens)
 }
 
 /// The one sampler. Returns when there is a first sample, so that the first page has numbers.
@@ -272,7 +305,12 @@ impl House {
         looked.unwrap_or_else(|_| Err(crate::relay::lost()))?;
         self.librarian().look().await;
         known().ok_or_else(|| {
-            Problem::new(Code::Conflict, format!("The files of `{id}` are changing."), "Try again in a moment.").retry_after(2)
+            Problem::new(
+                Code::Conflict,
+                format!("The files of `{id}` are changing."),
+                "Try again in a moment.",
+            )
+            .retry_after(2)
         })
     }
 
@@ -348,5 +386,23 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         self.tell(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_and_short_ones_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(tokens(dir.path()).unwrap().is_empty());
+        let write = |text: &str| std::fs::write(dir.path().join(TOKENS), text).unwrap();
+        write("tokens = [\"0123456789abcdef\"]");
+        assert_eq!(tokens(dir.path()).unwrap(), ["0123456789abcdef"]);
+        for text in ["tokens = [\"short\"]", "token = \"x\"", "tokens = "] {
+            write(text);
+            assert!(tokens(dir.path()).is_err(), "{text}");
+        }
     }
 }

@@ -1,6 +1,15 @@
 //! The promises, tried on the real binary with the real model: the memory comes back and is proved, and nothing
 //! outlives the server.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+#![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
+#![allow(unreachable_pub, missing_docs, reason = "a test's own helpers")]
+
 mod common;
 
 use std::{
