@@ -25,20 +25,21 @@ impl Default for First {
     }
 }
 
-/// The first paint's data: taken from the contexts on the server, read from the HTML in the browser.
+/// The first paint's data: taken from the contexts on the server, read from the HTML in the browser. Where nothing
+/// can be read the page begins empty, and the event stream mends it within a second.
 pub fn take() -> First {
-    SharedValue::new(gather).into_inner()
+    crate::json::read(&SharedValue::new_str(gather).into_inner()).unwrap_or_default()
 }
 
 #[cfg(feature = "ssr")]
-fn gather() -> First {
-    crate::request::gather()
+fn gather() -> String {
+    serde_json::to_string(&crate::request::gather()).unwrap_or_default()
 }
 
-/// Only reached when the HTML carried nothing that can be read; the event stream mends it within a second.
+/// Only reached when the HTML carries no such value.
 #[cfg(not(feature = "ssr"))]
-fn gather() -> First {
-    First::default()
+fn gather() -> String {
+    String::new()
 }
 
 /// The house before anything is known about it.

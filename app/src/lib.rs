@@ -7,6 +7,7 @@
 
 pub mod chat;
 pub mod components;
+mod dom;
 pub mod first;
 pub mod live;
 pub mod manage;
@@ -18,6 +19,7 @@ pub mod words;
 mod browser;
 #[cfg(test)]
 mod example;
+mod json;
 mod notice;
 #[cfg(all(test, feature = "ssr"))]
 mod rendered;
@@ -44,8 +46,9 @@ use leptos_router::{
 };
 
 use chat::Conversation;
-use components::{Header, HelpDialog, NoticeBar};
-use pages::{ChatPage, NotFound, ResourcesPage};
+use components::{header, help_dialog, notice_bar};
+use dom::el;
+use pages::{chat_page, not_found, resources_page};
 
 /// Everything inside `<body>`. Header, notices and the event stream stand outside the routes and outlive them.
 #[component]
@@ -56,17 +59,22 @@ pub fn App() -> impl IntoView {
     provide_context(live);
     provide_context(Conversation::new(first.conversation));
     live.listen();
-    view! {
-        <Router>
-            <div class="page" data-link=move || live.link.get().word()>
-                <Header />
-                <FlatRoutes fallback=NotFound>
-                    <Route path=StaticSegment("") view=ResourcesPage ssr=SsrMode::Async />
-                    <Route path=StaticSegment("chat") view=ChatPage ssr=SsrMode::Async />
-                </FlatRoutes>
-                <HelpDialog />
-                <NoticeBar />
-            </div>
-        </Router>
-    }
+    view! { <Router>{move || inside(live)}</Router> }
+}
+
+fn inside(live: Live) -> AnyView {
+    let routes = view! {
+        <FlatRoutes fallback=not_found>
+            <Route path=StaticSegment("") view=resources_page ssr=SsrMode::Async />
+            <Route path=StaticSegment("chat") view=chat_page ssr=SsrMode::Async />
+        </FlatRoutes>
+    };
+    el("div")
+        .class("page")
+        .attr_of("data-link", move || Some(live.link.get().word().to_owned()))
+        .child(header())
+        .child(routes.into_any())
+        .child(help_dialog())
+        .child(notice_bar())
+        .into()
 }

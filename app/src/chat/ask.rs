@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use leptos::{prelude::*, task::spawn_local};
-use serde_json::json;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, AbortSignal, Headers, ReadableStreamDefaultReader, RequestInit, Response};
@@ -11,6 +10,7 @@ use web_sys::{AbortController, AbortSignal, Headers, ReadableStreamDefaultReader
 use super::{Conversation, Line, Standing, Who};
 use crate::{
     Live,
+    json::quote,
     pure::{
         completion::{Answer, Fault, refusal},
         sse::Events,
@@ -36,27 +36,16 @@ pub fn ask(conversation: Conversation, live: Live, model: String, system: &str, 
     let Ok(controller) = AbortController::new() else { return };
     conversation.add(Who::User, &model, prompt, Standing::Done);
     let line = conversation.add(Who::Assistant, &model, String::new(), Standing::Waiting);
-    let mut messages = Vec::new();
-    if !system.trim().is_empty() {
-        messages.push(json!({ "role": "system", "content": system.trim() }));
-    }
-    messages.extend(
-        conversation.turns().into_iter().map(|(who, text)| json!({ "role": who.word(), "content": text })),
-    );
-    let body = json!({
-        "model": model, "messages": messages, "stream": true, "stream_options": { "include_usage": true },
-    });
+    let body = request(&model, system.trim(), conversation.turns());
     let signal = controller.signal();
     RUNNING.set(Some(controller));
     conversation.running.set(true);
     spawn_local(async move {
         let mut answer = Answer::default();
         let end =
-            stream(&body.to_string(), &signal, &line, &mut answer).await.unwrap_or_else(|_| {
-                match signal.aborted() {
-                    true => End::Stopped,
-                    false => End::Lost,
-                }
+            stream(&body, &signal, &line, &mut answer).await.unwrap_or_else(|_| match signal.aborted() {
+                true => End::Stopped,
+                false => End::Lost,
             });
         finish(&line, &answer, end);
         RUNNING.set(None);
@@ -64,6 +53,20 @@ pub fn ask(conversation: Conversation, live: Live, model: String, system: &str, 
         conversation.keep();
         live.told.set(format!("{model} has answered."));
     });
+}
+
+/// The body of a request: the system text, if there is one, then the turns.
+fn request(model: &str, system: &str, turns: Vec<(Who, String)>) -> String {
+    let system = (!system.is_empty()).then(|| ("system", system.to_owned()));
+    let turns = turns.into_iter().map(|(who, text)| (who.word(), text));
+    let message =
+        |(role, text): (&str, String)| format!("{{\"role\":\"{role}\",\"content\":{}}}", quote(&text));
+    let messages: Vec<_> = system.into_iter().chain(turns).map(message).collect();
+    format!(
+        "{{\"model\":{},\"messages\":[{}],\"stream\":true,\"stream_options\":{{\"include_usage\":true}}}}",
+        quote(model),
+        messages.join(",")
+    )
 }
 
 /// Stops the answer that is under way; what has come stays.
@@ -129,5 +132,30 @@ fn finish(line: &Line, answer: &Answer, end: End) {
             line.note.set(parts.collect::<Vec<_>>().join(" \u{b7} "));
             line.standing.set(Standing::Done);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_the_json_that_the_api_reads() {
+        let turns = vec![(Who::User, "say \"hi\"\n".to_owned()), (Who::Assistant, "hi".to_owned())];
+        let body: serde_json::Value = serde_json::from_str(&request("m", "be brief", turns)).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "model": "m",
+                "messages": [
+                    { "role": "system", "content": "be brief" },
+                    { "role": "user", "content": "say \"hi\"\n" },
+                    { "role": "assistant", "content": "hi" },
+                ],
+                "stream": true,
+                "stream_options": { "include_usage": true },
+            })
+        );
+        assert!(!request("m", "", Vec::new()).contains("system"));
     }
 }

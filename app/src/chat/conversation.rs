@@ -5,6 +5,7 @@ use std::sync::Arc;
 use leptos::prelude::*;
 
 use super::{Turn, Who};
+use crate::json;
 
 /// Under this name the tab keeps the conversation over a reload.
 const KEPT_AS: &str = "innkeeper.conversation";
@@ -154,9 +155,10 @@ impl Conversation {
             };
             lines.iter().map(turn).collect()
         });
-        if let (Ok(Some(storage)), Ok(json)) = (window().session_storage(), serde_json::to_string(&turns)) {
+        if let Ok(Some(storage)) = window().session_storage() {
+            let turns: Vec<_> = turns.iter().map(Turn::to_json).collect();
             // A tab that keeps nothing loses the conversation with a reload, and nothing else.
-            let _ = storage.set_item(KEPT_AS, &json);
+            let _ = storage.set_item(KEPT_AS, &format!("[{}]", turns.join(",")));
         }
     }
 
@@ -165,7 +167,7 @@ impl Conversation {
             return;
         }
         let kept = window().session_storage().ok().flatten().and_then(|s| s.get_item(KEPT_AS).ok().flatten());
-        if let Some(turns) = kept.and_then(|json| serde_json::from_str(&json).ok()) {
+        if let Some(turns) = kept.and_then(|text| json::read(&text)) {
             self.show(turns);
         }
     }

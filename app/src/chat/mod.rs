@@ -8,6 +8,8 @@ pub use conversation::{Conversation, Line, Standing};
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::quote;
+
 /// Whose words they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,4 +43,29 @@ pub struct Turn {
     /// Whether the answer failed.
     #[serde(default)]
     pub failed: bool,
+}
+
+impl Turn {
+    /// The turn as JSON, for the tab's own memory.
+    fn to_json(&self) -> String {
+        format!(
+            "{{\"who\":\"{}\",\"text\":{},\"note\":{},\"failed\":{}}}",
+            self.who.word(),
+            quote(&self.text),
+            quote(&self.note),
+            self.failed
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_survives_the_tabs_memory() {
+        let turn =
+            Turn { who: Who::User, text: "a \"b\"\n".to_owned(), note: "\u{1}".to_owned(), failed: true };
+        assert_eq!(crate::json::read::<Turn>(&turn.to_json()), Some(turn));
+    }
 }

@@ -2,74 +2,75 @@
 
 use leptos::prelude::*;
 
-use super::VerbForm;
-use crate::Live;
+use super::{model_row::hidden_field, verb_form};
+use crate::{
+    Live,
+    dom::{El, el},
+};
 
 /// What is shown when there is no model at all.
-#[component]
-pub fn NoModels(
-    /// Whether there are models.
-    #[prop(into)]
-    hidden: Signal<bool>,
-) -> impl IntoView {
-    view! {
-        <div class="no-models" hidden=move || hidden.get()>
-            <p>"There is no model on this machine yet. smollm2 is a small one that answers conversations."</p>
-            <VerbForm to="/manage/pull">
-                <input type="hidden" name="ref" value="smollm2" />
-                <button class="btn main">"Download smollm2, 94 MiB"</button>
-            </VerbForm>
-            <p class="sub">"Or put a .gguf file into " <Folder /> "; it appears here by itself."</p>
-        </div>
-    }
-    .into_any()
+pub(super) fn no_models() -> El {
+    el("div")
+        .class("no-models")
+        .child(
+            el("p").say(
+                "There is no model on this machine yet. smollm2 is a small one that answers conversations.",
+            ),
+        )
+        .child(
+            verb_form("/manage/pull")
+                .child(hidden_field("ref", "smollm2"))
+                .child(el("button").class("btn main").say("Download smollm2, 94 MiB")),
+        )
+        .child(
+            el("p")
+                .class("sub")
+                .say("Or put a .gguf file into ")
+                .child(folder())
+                .say("; it appears here by itself."),
+        )
 }
 
 /// The form below the table.
-#[component]
-pub fn AddModel(
-    /// Whether there is no model at all, which has its own words.
-    #[prop(into)]
-    hidden: Signal<bool>,
-) -> impl IntoView {
-    view! {
-        <details class="edit add" hidden=move || hidden.get()>
-            <summary>"Add a model"</summary>
-            <div class="adding">
-                <VerbForm to="/manage/pull" class="inline">
-                    <label for="pull-ref">"Fetch "</label>
-                    <input
-                        id="pull-ref"
-                        name="ref"
-                        list="pull-refs"
-                        placeholder="smollm2"
-                        autocomplete="off"
-                        spellcheck="false"
-                        required
-                    />
-                    <button class="btn small">"Download"</button>
-                </VerbForm>
-                <datalist id="pull-refs">
-                    <option value="smollm2">"SmolLM2 135M Instruct, chat, 94 MiB"</option>
-                    <option value="minilm">"all-MiniLM-L6-v2, embeddings, 87 MiB"</option>
-                </datalist>
-                <VerbForm to="/manage/rescan" class="inline">
-                    <span class="sub">"Or put a .gguf file into " <Folder /> "."</span>
-                    <button class="btn small">"Look again"</button>
-                </VerbForm>
-            </div>
-        </details>
-    }
-    .into_any()
+pub(super) fn add_model() -> El {
+    let field = el("input")
+        .id("pull-ref")
+        .attr("name", "ref")
+        .attr("list", "pull-refs")
+        .attr("placeholder", "smollm2")
+        .attr("autocomplete", "off")
+        .attr("spellcheck", "false")
+        .flag("required");
+    let option = |value: &'static str, label: &'static str| el("option").attr("value", value).say(label);
+    el("details").class("edit add").child(el("summary").say("Add a model")).child(
+        el("div")
+            .class("adding")
+            .child(
+                verb_form("/manage/pull")
+                    .class("inline")
+                    .child(el("label").attr("for", "pull-ref").say("Fetch "))
+                    .child(field)
+                    .child(el("button").class("btn small").say("Download")),
+            )
+            .child(
+                el("datalist")
+                    .id("pull-refs")
+                    .child(option("smollm2", "SmolLM2 135M Instruct, chat, 94 MiB"))
+                    .child(option("minilm", "all-MiniLM-L6-v2, embeddings, 87 MiB")),
+            )
+            .child(
+                verb_form("/manage/rescan")
+                    .class("inline")
+                    .child(el("span").class("sub").say("Or put a .gguf file into ").child(folder()).say("."))
+                    .child(el("button").class("btn small").say("Look again")),
+            ),
+    )
 }
 
-#[component]
-fn Folder() -> impl IntoView {
+fn folder() -> El {
     let live = expect_context::<Live>();
-    let folder = live.memo(|s| s.server.models_dir.clone());
-    view! {
-        <code>
-            {move || folder.with(|f| if f.is_empty() { "the models folder".to_owned() } else { f.clone() })}
-        </code>
-    }
+    let folder = move || live.house().server.models_dir.clone();
+    el("code").text(move || {
+        Some(folder()).filter(|f| !f.is_empty()).unwrap_or_else(|| "the models folder".to_owned())
+    })
 }

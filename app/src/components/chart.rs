@@ -4,88 +4,92 @@ use leptos::prelude::*;
 
 use crate::{
     Live,
-    pure::{colour, series::Point},
+    dom::{El, el},
+    pure::{
+        colour,
+        series::{Point, Series},
+    },
     words::{bytes, round},
 };
 
 /// "Held by models, last 15 minutes".
-#[component]
-pub fn HeldChart() -> impl IntoView {
+pub(crate) fn held_chart() -> El {
     let live = expect_context::<Live>();
-    let areas = move || {
-        live.series.with(|series| {
-            let area = |id| {
-                let class = live.snapshot.with_untracked(|s| colour(s, &id));
-                view! { <path class=format!("area {class}") d=series.area(&id) /> }
-            };
-            series.ids().into_iter().map(area).collect_view()
-        })
-    };
-    let summary = move || {
-        live.series.with(|series| {
-            let now = series.last().map_or(0, Point::total);
-            match series.peak().filter(|peak| peak.total() > 0) {
-                Some(peak) => format!(
-                    "peak {} at {}, now {}",
-                    bytes(peak.total()),
-                    live.clock_text(peak.at, true),
-                    bytes(now)
-                ),
-                None => "no model has held memory since this page was opened".to_owned(),
-            }
-        })
-    };
-    let from = move || live.series.with(|s| s.first().map(|first| live.clock_text(first.at, false)));
-    view! {
-        <section aria-labelledby="held">
-            <div class="head">
-                <h2 id="held">"Held by models, last 15 minutes"</h2>
-                <span class="sub">{summary}</span>
-            </div>
-            <figure class="chart">
-                <span class="axis">{move || live.series.with(|s| round(s.top()))}</span>
-                <svg viewBox="0 0 1000 120" preserveAspectRatio="none" aria-hidden="true" focusable="false">
-                    <path class="grid" d="M0 0.5H1000M0 40H1000M0 80H1000M0 119.5H1000" />
-                    <g>{areas}</g>
-                </svg>
-                <div class="ticks" aria-hidden="true">
-                    <span>"15 min ago"</span>
-                    <span>"10"</span>
-                    <span>"5"</span>
-                    <span>"now"</span>
-                </div>
-            </figure>
-            <details class="edit">
-                <summary>"as a table"</summary>
-                <p class="sub">"Seen by this page since " {from} ", one line a minute."</p>
-                <table class="held">
-                    <thead>
-                        <tr>
-                            <th scope="col">"Time"</th>
-                            <th scope="col" class="num">
-                                "All models"
-                            </th>
-                            <th scope="col">"Each"</th>
-                        </tr>
-                    </thead>
-                    <tbody>{move || rows(live)}</tbody>
-                </table>
-            </details>
-        </section>
-    }
-    .into_any()
+    el("section")
+        .attr("aria-labelledby", "held")
+        .child(
+            el("div")
+                .class("head")
+                .child(el("h2").id("held").say("Held by models, last 15 minutes"))
+                .child(el("span").class("sub").text(move || summary(live, &live.seen().series))),
+        )
+        .child(picture(live))
+        .child(table(live))
 }
 
-fn rows(live: Live) -> impl IntoView + use<> {
-    let row = |point: &Point| {
-        let each: Vec<_> = point.held.iter().map(|(id, amount)| format!("{id} {}", bytes(*amount))).collect();
-        view! {
-            <tr>
-                <td>{live.clock_text(point.at, true)}</td>
-                <td class="num">{bytes(point.total())}</td>
-                <td>{each.join(", ")}</td>
-            </tr>
-        }
+fn summary(live: Live, series: &Series) -> String {
+    match series.peak().filter(|peak| peak.total() > 0) {
+        Some(peak) => format!(
+            "peak {} at {}, now {}",
+            bytes(peak.total()),
+            live.clock_text(peak.at, true),
+            bytes(series.last().map_or(0, Point::total))
+        ),
+        None => "no model has held memory since this page was opened".to_owned(),
+    }
+}
+
+fn picture(live: Live) -> El {
+    let areas = move || {
+        let (seen, house) = (live.seen(), live.house_once());
+        let area = |id| {
+            let class = format!("area {}", colour(&house, &id));
+            el("path").class(class).attr("d", seen.series.area(&id)).into()
+        };
+        seen.series.ids().into_iter().map(area).collect()
     };
-    live.series.with(|series| series.minutes().into_iter().map(row).collect_view())
+    let ticks = ["15 min ago", "10", "5", "now"].map(|tick| el("span").say(tick));
+    el("figure")
+        .class("chart")
+        .child(el("span").class("axis").text(move || round(live.seen().series.top())))
+        .child(
+            el("svg")
+                .attr("viewBox", "0 0 1000 120")
+                .attr("preserveAspectRatio", "none")
+                .attr("aria-hidden", "true")
+                .attr("focusable", "false")
+                .child(el("path").class("grid").attr("d", "M0 0.5H1000M0 40H1000M0 80H1000M0 119.5H1000"))
+                .list(areas),
+        )
+        .child(el("div").class("ticks").attr("aria-hidden", "true").children(ticks))
+}
+
+fn table(live: Live) -> El {
+    let row = move |point: &Point| {
+        let each: Vec<_> = point.held.iter().map(|(id, amount)| format!("{id} {}", bytes(*amount))).collect();
+        el("tr")
+            .child(el("td").say(live.clock_text(point.at, true)))
+            .child(el("td").class("num").say(bytes(point.total())))
+            .child(el("td").say(each.join(", ")))
+            .into()
+    };
+    let from = move || {
+        let first = live.seen().series.first().map(|first| first.at);
+        let at = first.map(|at| live.clock_text(at, false)).unwrap_or_default();
+        format!("Seen by this page since {at}, one line a minute.")
+    };
+    let column =
+        |class: &'static str, name: &'static str| el("th").attr("scope", "col").class(class).say(name);
+    let head =
+        el("tr").child(column("", "Time")).child(column("num", "All models")).child(column("", "Each"));
+    el("details")
+        .class("edit")
+        .child(el("summary").say("as a table"))
+        .child(el("p").class("sub").text(from))
+        .child(
+            el("table")
+                .class("held")
+                .child(el("thead").child(head))
+                .child(el("tbody").list(move || live.seen().series.minutes().into_iter().map(row).collect())),
+        )
 }

@@ -1,94 +1,66 @@
 //! Native dialogs that also work without JavaScript: the button that opens one is a form that asks for the same page
 //! with `?ask=NAME`, and the server draws that dialog open.
 
-use leptos::prelude::*;
+use leptos::{ev, prelude::*};
 use leptos_router::hooks::use_query_map;
 use wasm_bindgen::JsCast;
 use web_sys::HtmlDialogElement;
 
-/// A dialog by its name, which is its id and the value of `ask`.
-#[component]
-pub fn Dialog(
-    /// Its name.
-    name: &'static str,
-    /// Its heading.
-    title: &'static str,
-    /// What is in it.
-    children: Children,
-) -> impl IntoView {
+use crate::{
+    Live, Notice,
+    dom::{El, el},
+};
+
+/// A dialog by its name, which is its id and the value of `ask`. What is put into it stands below its heading.
+pub(crate) fn dialog(name: &'static str, title: &'static str) -> El {
     let asked = use_query_map().with_untracked(|query| query.get("ask").as_deref() == Some(name));
     let heading = format!("{name}-title");
-    let labelled = heading.clone();
-    view! {
-        <dialog id=name class="dialog" open=asked aria-labelledby=labelled>
-            <h2 id=heading class="mid">
-                {title}
-            </h2>
-            {children()}
-            <form method="dialog" id=format!("{name}-close")></form>
-        </dialog>
-    }
-    .into_any()
+    let dialog = el("dialog").id(name).class("dialog").attr("aria-labelledby", heading.clone());
+    let dialog = if asked { dialog.flag("open") } else { dialog };
+    dialog
+        .child(el("h2").id(heading).class("mid").say(title))
+        .child(el("form").attr("method", "dialog").id(format!("{name}-close")))
 }
 
 /// The button that closes a dialog; may stand inside another form.
-#[component]
-pub fn Close(
-    /// The dialog's name.
-    name: &'static str,
-    /// What it says.
-    #[prop(default = "Cancel")]
-    label: &'static str,
-) -> impl IntoView {
-    view! {
-        <button class="btn" form=format!("{name}-close")>
-            {label}
-        </button>
-    }
+pub(crate) fn close(name: &'static str, label: &'static str) -> El {
+    el("button").class("btn").attr("form", format!("{name}-close")).say(label)
 }
 
-/// The button that opens a dialog.
-#[component]
-pub fn Ask(
-    /// The dialog's name.
+/// The button that opens a dialog, and why it cannot at the moment (empty: it can).
+pub(crate) fn ask(
     name: &'static str,
-    /// How the button looks.
-    #[prop(default = "btn")]
     class: &'static str,
-    /// Why it cannot act now; empty: it can.
-    #[prop(optional, into)]
-    unable: Signal<&'static str>,
-    /// What it says.
-    children: Children,
-) -> impl IntoView {
-    let live = expect_context::<crate::Live>();
-    let reason = move || Some(unable.get()).filter(|reason| !reason.is_empty());
-    view! {
-        <form method="get" action="">
-            <button
-                name="ask"
-                value=name
-                class=class
-                aria-haspopup="dialog"
-                aria-disabled=move || reason().map(|_| "true")
-                title=reason
-                on:click=move |event| {
-                    event.prevent_default();
-                    match reason() {
-                        Some(reason) => live.said.set(Some(crate::Notice::bad(reason, ""))),
-                        None => open(name),
-                    }
-                }
-            >
-                {children()}
-            </button>
-        </form>
-    }
-    .into_any()
+    unable: impl Fn() -> &'static str + Copy + Send + 'static,
+    label: impl Fn() -> String + Send + 'static,
+) -> El {
+    let live = expect_context::<Live>();
+    let button = el("button")
+        .attr("name", "ask")
+        .attr("value", name)
+        .class(class)
+        .attr("aria-haspopup", "dialog")
+        .on(ev::click, move |event| {
+            event.prevent_default();
+            match untrack(unable) {
+                "" => open(name),
+                reason => live.said.set(Some(Notice::bad(reason, ""))),
+            }
+        })
+        .text(label);
+    el("form").attr("method", "get").attr("action", "").child(unless(button, unable))
+}
+
+/// A button that says why it cannot act instead of being out of reach; an empty reason means that it can.
+pub(crate) fn unless(button: El, unable: impl Fn() -> &'static str + Copy + Send + 'static) -> El {
+    let reason = move || Some(unable()).filter(|reason| !reason.is_empty());
+    button
+        .attr_of("aria-disabled", move || reason().map(|_| "true".to_owned()))
+        .attr_of("title", move || reason().map(str::to_owned))
 }
 
 /// Opens a dialog as a modal one. The browser traps the focus and gives it back.
-pub fn open(name: &str) {
+pub(crate) fn open(name: &str) {
     let dialog = document().get_element_by_id(name).and_then(|e| e.dyn_into::<HtmlDialogElement>().ok());
     if let Some(dialog) = dialog {
         // One that the server drew open is not modal yet.

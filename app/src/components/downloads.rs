@@ -2,69 +2,64 @@
 
 use leptos::prelude::*;
 
-use super::VerbForm;
-use crate::{Live, pure::download};
+use super::{model_row::hidden_field, verb_form};
+use crate::{
+    Live,
+    dom::{El, el, unseen},
+    pure::download,
+    words::percent,
+};
 
-/// The list of downloads; empty when there is none.
-#[component]
-pub fn Downloads() -> impl IntoView {
+/// The list of downloads; out of sight when there is none.
+pub(super) fn downloads() -> El {
     let live = expect_context::<Live>();
-    let references = live.memo(|s| s.downloads.iter().map(|d| d.reference.clone()).collect::<Vec<_>>());
-    view! {
-        <ul class="downloads" aria-label="Downloads" hidden=move || references.with(Vec::is_empty)>
-            <For each=move || references.get() key=Clone::clone let:reference>
-                <DownloadRow reference=reference />
-            </For>
-        </ul>
-    }
-    .into_any()
+    let references = move || live.house().downloads.iter().map(|d| d.reference.clone()).collect();
+    el("ul")
+        .class("downloads")
+        .attr("aria-label", "Downloads")
+        .hidden_if(move || live.house().downloads.is_empty())
+        .each(references, move |reference| row(live, &reference).into())
 }
 
-#[component]
-fn DownloadRow(reference: String) -> impl IntoView {
-    let live = expect_context::<Live>();
-    let download = {
-        let reference = reference.clone();
-        live.memo(move |s| s.downloads.iter().find(|d| d.reference == reference).cloned())
+fn row(live: Live, reference: &str) -> El {
+    let id = StoredValue::new(reference.to_owned());
+    let download = move || {
+        let house = live.house();
+        id.with_value(|id| house.downloads.iter().find(|d| d.reference == *id).cloned())
     };
-    let failed = Memo::new(move |_| download.with(|d| d.as_ref().is_some_and(|d| d.error.is_some())));
+    let failed = move || download().is_some_and(|d| d.error.is_some());
     let value = move || {
-        let (done, total) =
-            download.with(|d| d.as_ref().and_then(|d| Some((d.done_bytes, d.total_bytes?))))?;
-        (total > 0).then(|| (done as f64 / total as f64 * 100.0).floor().to_string())
+        let download = download()?;
+        Some(percent(download.done_bytes, download.total_bytes?).to_string())
     };
-    let progress = {
-        let reference = reference.clone();
-        move || {
-            let first = live.first_seen.with(|seen| seen.get(&reference).copied());
-            let now = live.now.get().unix_ms();
-            download
-                .with(|d| d.as_ref().filter(|d| d.error.is_none()).map(|d| download::progress(d, first, now)))
-        }
+    let progress = move || {
+        let download = download().filter(|d| d.error.is_none())?;
+        let first = live.seen().downloads.get(&download.reference).copied();
+        Some(download::progress(&download, first, live.now.get().unix_ms()))
     };
-    let name = StoredValue::new(reference);
-    let error = move || download.with(|d| d.as_ref().and_then(|d| d.error.clone()).unwrap_or_default());
-    view! {
-        <li class="download" data-download=name.get_value()>
-            <div>
-                <b>{name.get_value()}</b>
-                <progress
-                    max="100"
-                    value=value
-                    hidden=move || failed.get()
-                    aria-label=format!("Downloading {}", name.get_value())
-                ></progress>
-                <span class="sub val">{progress}</span>
-                <span class="sub bad">{error}</span>
-            </div>
-            <VerbForm to="/manage/cancel_pull">
-                <input type="hidden" name="ref" value=name.get_value() />
-                <button class="btn small">
-                    {move || if failed.get() { "Dismiss" } else { "Cancel" }}
-                    <span class="visually-hidden">" download of " {name.get_value()}</span>
-                </button>
-            </VerbForm>
-        </li>
-    }
-    .into_any()
+    let error = move || download().and_then(|d| d.error);
+    el("li")
+        .class("download")
+        .attr("data-download", reference)
+        .child(
+            el("div")
+                .child(el("b").say(reference))
+                .child(
+                    el("progress")
+                        .attr("max", "100")
+                        .attr("aria-label", format!("Downloading {reference}"))
+                        .attr_of("value", value)
+                        .hidden_if(failed),
+                )
+                .child(el("span").class("sub val").text_if(progress))
+                .child(el("span").class("sub bad").text_if(error)),
+        )
+        .child(
+            verb_form("/manage/cancel_pull").child(hidden_field("ref", reference)).child(
+                el("button")
+                    .class("btn small")
+                    .text(move || if failed() { "Dismiss" } else { "Cancel" }.to_owned())
+                    .child(unseen(format!(" download of {reference}"))),
+            ),
+        )
 }

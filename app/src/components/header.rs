@@ -1,86 +1,70 @@
 //! The head of every page: where one can go, how fresh the page is, how it looks.
 
-use leptos::prelude::*;
+use leptos::{ev, prelude::*};
 use leptos_router::hooks::use_location;
 
-use super::{Ask, VerbForm};
-use crate::{Live, Theme, live::Link};
+use super::{dialog::ask, verb_form};
+use crate::{
+    Live, Theme,
+    dom::{El, el},
+    live::Link,
+};
 
 /// The pages that there are, in the order of the navigation.
 const PAGES: [(&str, &str); 2] = [("/", "Resources"), ("/chat", "Chat")];
 
 /// The header.
-#[component]
-pub fn Header() -> impl IntoView {
+pub(crate) fn header() -> El {
+    let live = expect_context::<Live>();
     let here = use_location().pathname;
-    let links = PAGES.map(|(path, name)| {
-        view! {
-            <a href=path aria-current=move || (here.get() == path).then_some("page")>
-                {name}
-            </a>
-        }
-    });
-    view! {
-        <header class="top">
-            <a href="#main" class="skip" rel="external">
-                "Skip to the content"
-            </a>
-            <b class="brand">"Innkeeper"</b>
-            <nav aria-label="Pages">{links}</nav>
-            <Badge />
-            <ThemeChoice />
-            <Ask name="help" class="btn small">
-                "Help"
-            </Ask>
-        </header>
-    }
-    .into_any()
+    let link = |(path, name): (&'static str, &'static str)| {
+        el("a")
+            .attr("href", path)
+            .attr_of("aria-current", move || (here.get() == path).then(|| "page".to_owned()))
+            .say(name)
+    };
+    el("header")
+        .class("top")
+        .child(el("a").attr("href", "#main").class("skip").attr("rel", "external").say("Skip to the content"))
+        .child(el("b").class("brand").say("Innkeeper"))
+        .child(el("nav").attr("aria-label", "Pages").children(PAGES.map(link)))
+        .child(badge(live))
+        .child(theme_choice(live))
+        .child(ask("help", "btn small", || "", || "Help".to_owned()))
 }
 
 /// How fresh the page is.
-#[component]
-fn Badge() -> impl IntoView {
-    let live = expect_context::<Live>();
+fn badge(live: Live) -> El {
     let text = move || match live.link.get() {
         Link::Still => "Not live",
         Link::Live => "Live",
         Link::Reconnecting => "Reconnecting",
         Link::Stale => "Stale",
     };
-    view! {
-        <span class="live" role="status" data-link=move || live.link.get().word()>
-            {text}
-        </span>
-    }
-    .into_any()
+    el("span")
+        .class("live")
+        .attr("role", "status")
+        .attr_of("data-link", move || Some(live.link.get().word().to_owned()))
+        .text(move || text().to_owned())
 }
 
 /// Light, dark, or as the system has it; kept in a cookie, so that the first byte of a page carries it.
-#[component]
-fn ThemeChoice() -> impl IntoView {
-    let live = expect_context::<Live>();
-    let buttons = Theme::ALL.map(|theme| {
-        view! {
-            <button
-                name="theme"
-                value=theme.word()
-                class="btn small"
-                aria-pressed=move || if live.theme.get() == theme { "true" } else { "false" }
-                on:click=move |_| show(live, theme)
-            >
-                {theme.label()}
-            </button>
-        }
-    });
-    view! {
-        <VerbForm to="/manage/theme" class="themes">
-            <fieldset class="segments">
-                <legend class="visually-hidden">"Theme"</legend>
-                {buttons}
-            </fieldset>
-        </VerbForm>
-    }
-    .into_any()
+fn theme_choice(live: Live) -> El {
+    let button = |theme: Theme| {
+        el("button")
+            .attr("name", "theme")
+            .attr("value", theme.word())
+            .class("btn small")
+            .attr_of("aria-pressed", move || Some((live.theme.get() == theme).to_string()))
+            .on(ev::click, move |_| show(live, theme))
+            .say(theme.label())
+    };
+    verb_form("/manage/theme").class("themes").child(
+        el("fieldset")
+            .class("segments")
+            .child(el("legend").class("visually-hidden").say("Theme"))
+            .children(Theme::ALL.map(button)),
+    )
 }
 
 /// Shows the choice at once; the form keeps it.

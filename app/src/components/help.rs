@@ -1,9 +1,12 @@
 //! What the words mean, which keys there are, and the same verbs from a terminal.
 
-use leptos::prelude::*;
+use leptos::{ev, prelude::*};
 
-use super::{Dialog, dialog::Close};
-use crate::live::{SHORTCUTS_OFF, shortcuts_on};
+use super::dialog::{close, dialog};
+use crate::{
+    dom::{El, el},
+    live::{SHORTCUTS_OFF, shortcuts_on},
+};
 
 /// The words that a reader of the page may wonder about.
 const WORDS: [(&str, &str); 6] = [
@@ -24,6 +27,8 @@ const WORDS: [(&str, &str); 6] = [
     ("Given back", "Measured after the process had ended, not assumed."),
 ];
 
+const KEYS: [(&str, &str); 2] = [("/", "goes to the filter"), ("?", "opens this help")];
+
 const TERMINAL: [(&str, &str); 3] = [
     ("What is loaded", "innkeeper ps"),
     ("Clean up", "innkeeper cleanup"),
@@ -31,61 +36,32 @@ const TERMINAL: [(&str, &str); 3] = [
 ];
 
 /// The dialog behind `?`.
-#[component]
-pub fn HelpDialog() -> impl IntoView {
+pub(crate) fn help_dialog() -> El {
     let on = RwSignal::new(true);
     Effect::new(move |_| on.set(shortcuts_on()));
-    let entry = |(word, meaning): (&'static str, &'static str)| {
-        view! {
-            <dt>{word}</dt>
-            <dd>{meaning}</dd>
-        }
-    };
-    let command = |(what, line): (&'static str, &'static str)| {
-        view! {
-            <dt>{what}</dt>
-            <dd>
-                <code>{line}</code>
-            </dd>
-        }
-    };
-    view! {
-        <Dialog name="help" title="Help">
-            <h3 class="label">"Words"</h3>
-            <dl class="words">{WORDS.map(entry)}</dl>
-            <h3 class="label">"Keys"</h3>
-            <dl class="words">
-                <dt>
-                    <kbd>"/"</kbd>
-                </dt>
-                <dd>"goes to the filter"</dd>
-                <dt>
-                    <kbd>"?"</kbd>
-                </dt>
-                <dd>"opens this help"</dd>
-            </dl>
-            <label class="check">
-                <input
-                    type="checkbox"
-                    prop:checked=move || on.get()
-                    checked
-                    on:change=move |event| keep(on, event_target_checked(&event))
-                />
-                <span>"These two keys are on"</span>
-            </label>
-            <h3 class="label">"The same from a terminal"</h3>
-            <dl class="words">{TERMINAL.map(command)}</dl>
-            <div class="acts end">
-                <Close name="help" label="Close" />
-            </div>
-        </Dialog>
-    }
-    .into_any()
+    let check = el("input")
+        .attr("type", "checkbox")
+        .flag_if("checked", move || on.get())
+        .on(ev::change, |event| keep(event_target_checked(&event)));
+    let part = |name: &'static str| el("h3").class("label").say(name);
+    let list = |entries: Vec<[El; 2]>| el("dl").class("words").children(entries.into_iter().flatten());
+    let say = |tag: &'static str, text: &'static str| el(tag).say(text);
+    let words = WORDS.map(|(word, meaning)| [say("dt", word), say("dd", meaning)]);
+    let keys = KEYS.map(|(key, does)| [el("dt").child(say("kbd", key)), say("dd", does)]);
+    let lines = TERMINAL.map(|(what, line)| [say("dt", what), el("dd").child(say("code", line))]);
+    dialog("help", "Help")
+        .child(part("Words"))
+        .child(list(words.into()))
+        .child(part("Keys"))
+        .child(list(keys.into()))
+        .child(el("label").class("check").child(check).child(say("span", "These two keys are on")))
+        .child(part("The same from a terminal"))
+        .child(list(lines.into()))
+        .child(el("div").class("acts end").child(close("help", "Close")))
 }
 
 /// Remembers in this browser whether the keys are on.
-fn keep(on: RwSignal<bool>, wanted: bool) {
-    on.set(wanted);
+fn keep(wanted: bool) {
     if let Ok(Some(storage)) = window().local_storage() {
         // A browser that keeps nothing forgets the choice; the keys work all the same.
         let _ =

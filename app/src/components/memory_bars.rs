@@ -2,52 +2,43 @@
 
 use leptos::prelude::*;
 
-use crate::pure::bars::Segment;
+use crate::{
+    dom::{El, el},
+    pure::bars::Segment,
+    words::fixed,
+};
 
-/// A bar. Hidden from screen readers: the list beside it says the same.
-#[component]
-pub fn MemoryBar(
-    /// What is drawn, from the left.
-    #[prop(into)]
-    segments: Signal<Vec<Segment>>,
-    /// How it looks: its height.
-    #[prop(default = "bar")]
+/// A bar with its segments from the left, and a mark at so many percent if there is one. Hidden from screen readers:
+/// the list beside it says the same.
+pub(crate) fn memory_bar(
     class: &'static str,
-    /// A mark at so many percent; `None`: no mark.
-    #[prop(optional, into)]
-    mark: Signal<Option<f64>>,
-) -> impl IntoView {
-    let rects = move || {
-        segments
-            .get()
-            .into_iter()
-            .map(|segment| {
-                let shape = format!("part {}", segment.class);
-                view! {
-                    <rect
-                        class=shape
-                        x=format!("{:.2}%", segment.x)
-                        width=format!("{:.2}%", segment.width)
-                        y="-2"
-                        height="60"
-                    />
-                }
-            })
-            .collect_view()
+    segments: impl Fn() -> Vec<Segment> + Copy + Send + 'static,
+    mark: impl Fn() -> Option<f64> + Copy + Send + 'static,
+) -> El {
+    let rect = |segment: Segment| {
+        el("rect")
+            .class(format!("part {}", segment.class))
+            .attr("x", share(segment.x))
+            .attr("width", share(segment.width))
+            .attr("y", "-2")
+            .attr("height", "60")
+            .into()
     };
-    let at = move || mark.get().map_or_else(|| "-5".to_owned(), |at| format!("{at:.2}%"));
-    view! {
-        <svg class=class aria-hidden="true" focusable="false">
-            <g>{rects}</g>
-            <line class="mark" x1=at x2=at y1="0" y2="60" />
-        </svg>
-    }
-    .into_any()
+    let at = move || Some(mark().map_or_else(|| "-5".to_owned(), share));
+    el("svg")
+        .class(class)
+        .attr("aria-hidden", "true")
+        .attr("focusable", "false")
+        .list(move || segments().into_iter().map(rect).collect())
+        .child(el("line").class("mark").attr("y1", "0").attr("y2", "60").attr_of("x1", at).attr_of("x2", at))
+}
+
+fn share(percent: f64) -> String {
+    format!("{}%", fixed(percent, 2))
 }
 
 /// The hatching for "other programs", once a page.
-#[component]
-pub fn Patterns() -> impl IntoView {
+pub(crate) fn patterns() -> AnyView {
     view! {
         <svg class="patterns" width="0" height="0" aria-hidden="true" focusable="false">
             <defs>
@@ -58,4 +49,5 @@ pub fn Patterns() -> impl IntoView {
             </defs>
         </svg>
     }
+    .into_any()
 }

@@ -4,55 +4,61 @@ use leptos::prelude::*;
 use protocol::{Books, Snapshot};
 
 use super::{
-    Moment,
-    memory_bars::{MemoryBar, Patterns},
+    memory_bars::{memory_bar, patterns},
+    moment::moment,
 };
 use crate::{
     Live,
+    dom::{El, el},
     pure::{bars, colour, held},
-    words::{bytes, signed},
+    words::{bytes, fixed, signed},
 };
 
 /// The section at the top of Resources.
-#[component]
-pub fn MemoryPanel() -> impl IntoView {
+pub(crate) fn memory_panel() -> El {
     let live = expect_context::<Live>();
-    let machine = Memo::new(move |_| live.snapshot.with(|s| bars::machine(s, live.now.get())));
-    let own = Memo::new(move |_| live.snapshot.with(|s| bars::innkeeper(s, live.now.get())));
-    let limit = live.memo(|s| {
-        let total = ram(s)?.total_bytes;
-        (total > 0 && s.budget.ram_limit_bytes > 0)
-            .then(|| s.budget.ram_limit_bytes as f64 / total as f64 * 100.0)
-    });
-    let total = live.memo(|s| ram(s).map(|b| bytes(b.total_bytes)).unwrap_or_default());
-    let own_total = live.memo(|s| bytes(bars::innkeeper_bytes(s)));
-    let headline = live.memo(headline);
-    let at = live.memo(|s| s.at);
-    let unknown = live.memo(|s| ram(s).is_none());
-    view! {
-        <section aria-labelledby="memory">
-            <Patterns />
-            <div class="head">
-                <h1 id="memory" class="big val">
-                    {move || headline.get()}
-                </h1>
-                <span class="sub" hidden=move || unknown.get()>
-                    "measured "
-                    <Moment at=at />
-                </span>
-            </div>
-            <div class="bars">
-                <span class="lab">"This machine" <b>{move || total.get()}</b></span>
-                <MemoryBar segments=machine mark=limit />
-                <span class="lab">"Innkeeper" <b>{move || own_total.get()}</b></span>
-                <MemoryBar segments=own class="bar thin" />
-                <GpuBars />
-            </div>
-            <Legend />
-            <Facts />
-        </section>
-    }
-    .into_any()
+    let machine = move || bars::machine(&live.house(), live.now.get());
+    let own = move || bars::innkeeper(&live.house(), live.now.get());
+    let at = move || live.house().at;
+    el("section")
+        .attr("aria-labelledby", "memory")
+        .child(patterns())
+        .child(
+            el("div")
+                .class("head")
+                .child(el("h1").id("memory").class("big val").text(move || headline(&live.house())))
+                .child(
+                    el("span")
+                        .class("sub")
+                        .hidden_if(move || ram(&live.house()).is_none())
+                        .say("measured ")
+                        .child(moment(at, false)),
+                ),
+        )
+        .child(
+            el("div")
+                .class("bars")
+                .child(label(live, "This machine", |s| {
+                    ram(s).map(|b| bytes(b.total_bytes)).unwrap_or_default()
+                }))
+                .child(memory_bar("bar", machine, move || limit(&live.house())))
+                .child(label(live, "Innkeeper", |s| bytes(bars::innkeeper_bytes(s))))
+                .child(memory_bar("bar thin", own, || None)),
+        )
+        .child(gpu_bars(live))
+        .child(legend(live))
+        .child(facts(live))
+}
+
+fn label(live: Live, name: &'static str, amount: fn(&Snapshot) -> String) -> El {
+    let amount = el("b").text(move || amount(&live.house()));
+    el("span").class("lab").say(name).child(amount)
+}
+
+/// Where the budget ends, in percent of the machine.
+fn limit(snapshot: &Snapshot) -> Option<f64> {
+    let (limit, total) = (snapshot.budget.ram_limit_bytes, ram(snapshot)?.total_bytes);
+    (total > 0 && limit > 0).then(|| limit as f64 / total as f64 * 100.0)
 }
 
 fn ram(snapshot: &Snapshot) -> Option<&Books> {
@@ -69,105 +75,86 @@ fn headline(snapshot: &Snapshot) -> String {
 }
 
 /// Every byte of RAM, by name: what the bars show.
-#[component]
-fn Legend() -> impl IntoView {
-    let live = expect_context::<Live>();
-    let models = live.memo(|s| {
-        let held = s.models.iter().map(|m| (m.id.clone(), held(m))).filter(|(_, bytes)| *bytes > 0);
-        held.map(|(id, amount)| (colour(s, &id), id.to_string(), bytes(amount))).collect::<Vec<_>>()
-    });
+fn legend(live: Live) -> El {
+    let model = |[colour, name, amount]: [String; 3]| {
+        let swatch = el("i").class(format!("swatch {colour}"));
+        el("li").child(swatch).say(name + " ").child(el("b").class("val").say(amount))
+    };
     let models = move || {
-        let entry = |(colour, name, amount)| {
-            view! {
-                <li>
-                    <i class=format!("swatch {colour}")></i>
-                    {name}
-                    " "
-                    <b class="val">{amount}</b>
-                </li>
-            }
-        };
-        models.get().into_iter().map(entry).collect_view()
+        let house = live.house();
+        let held = house.models.iter().map(|m| (&m.id, held(m))).filter(|(_, bytes)| *bytes > 0);
+        held.map(|(id, amount)| model([colour(&house, id), id.to_string(), bytes(amount)]).into()).collect()
     };
-    let amount = move |pick: fn(&Snapshot) -> Option<String>| {
-        let memo = live.memo(move |s| pick(s).unwrap_or_else(|| "unknown".to_owned()));
-        view! { <b class="val">{move || memo.get()}</b> }
+    let entry = move |class: &'static str, name: &'static str, amount: fn(&Snapshot) -> Option<String>| {
+        let amount = move || amount(&live.house()).unwrap_or_else(|| "unknown".to_owned());
+        let swatch = el("i").class(format!("swatch {class}"));
+        el("li").child(swatch).say(name).child(el("b").class("val").text(amount))
     };
-    let cache = live.memo(|s| {
-        ram(s).and_then(|b| b.file_cache_bytes).map(|c| format!(" ({} of it file cache)", bytes(c)))
-    });
-    view! {
-        <ul class="legend">
-            {models}
-            <li>
-                <i class="swatch server"></i>
-                "Innkeeper itself "
-                {amount(|s| s.server.private_bytes.map(bytes))}
-            </li>
-            <li>
-                <i class="swatch other"></i>
-                "other programs "
-                {amount(|s| ram(s).map(|b| signed(b.other_bytes)))}
-            </li>
-            <li>
-                <i class="swatch free"></i>
-                "free "
-                {amount(|s| ram(s).map(|b| bytes(b.free_bytes)))}
-                <span class="quiet">{move || cache.get()}</span>
-            </li>
-            <li>
-                <i class="swatch unaccounted"></i>
-                <button type="button" class="term" popovertarget="unaccounted">
-                    "unaccounted"
-                </button>
-                " "
-                {amount(|s| ram(s).map(|b| signed(b.unaccounted_bytes)))}
-                <div id="unaccounted" class="pop" popover="auto">
-                    "What the kernel's own totals leave unexplained: the total minus everything else in this list, all \
-                     counted at one moment. It should stay near zero; memory that a driver keeps for itself shows here."
-                </div>
-            </li>
-        </ul>
-    }
-    .into_any()
+    let cache = move || {
+        let cached = ram(&live.house()).and_then(|b| b.file_cache_bytes);
+        cached.map(|cached| format!(" ({} of it file cache)", bytes(cached)))
+    };
+    el("ul")
+        .class("legend")
+        .list(models)
+        .child(entry("server", "Innkeeper itself ", |s| s.server.private_bytes.map(bytes)))
+        .child(entry("other", "other programs ", |s| ram(s).map(|b| signed(b.other_bytes))))
+        .child(
+            entry("free", "free ", |s| ram(s).map(|b| bytes(b.free_bytes)))
+                .child(el("span").class("quiet").text_if(cache)),
+        )
+        .child(unaccounted(live))
+}
+
+fn unaccounted(live: Live) -> El {
+    let amount = move || ram(&live.house()).map(|b| signed(b.unaccounted_bytes));
+    el("li")
+        .child(el("i").class("swatch unaccounted"))
+        .child(explained("unaccounted", "unaccounted"))
+        .say(" ")
+        .child(el("b").class("val").text(move || amount().unwrap_or_else(|| "unknown".to_owned())))
+        .child(pop("unaccounted").say(
+            "What the kernel's own totals leave unexplained: the total minus everything else in this list, all counted \
+             at one moment. It should stay near zero; memory that a driver keeps for itself shows here.",
+        ))
+}
+
+/// A word that opens its explanation.
+fn explained(name: &'static str, word: &'static str) -> El {
+    el("button").attr("type", "button").class("term").attr("popovertarget", name).say(word)
+}
+
+/// The explanation.
+fn pop(name: &'static str) -> El {
+    el("div").id(name).class("pop").attr("popover", "auto")
 }
 
 /// The lines below: what models may take, pressure, the GPU that is missing.
-#[component]
-fn Facts() -> impl IntoView {
-    let live = expect_context::<Live>();
-    let budget = live.memo(budget_line);
-    let pressure = live.memo(pressure_line);
-    let yielding = live.memo(|s| s.yield_until);
-    let reason = live.memo(|s| {
-        let absent = s.gpu_absent.as_ref();
-        absent.map(|a| format!("No GPU found: {}. Models run on the CPU. ", a.reason.trim_end_matches('.')))
-    });
-    let hint = live.memo(|s| s.gpu_absent.as_ref().map(|a| a.hint.clone()).unwrap_or_default());
-    view! {
-        <p class="sub fact">
-            <i class="swatch limit"></i>
-            {move || budget.get()}
-        </p>
-        <p class="sub fact warn" hidden=move || pressure.with(String::is_empty)>
-            {move || pressure.get()}
-        </p>
-        <p class="sub fact warn" hidden=move || yielding.get().is_none()>
-            "Loads are refused until "
-            {move || yielding.get().map(|at| live.clock_text(at, true))}
-            ": the machine was lent to somebody else."
-        </p>
-        <p class="sub fact" hidden=move || reason.get().is_none()>
-            {move || reason.get()}
-            <button type="button" class="term" popovertarget="gpu-hint" hidden=move || hint.with(String::is_empty)>
-                "What to do"
-            </button>
-        </p>
-        <div id="gpu-hint" class="pop" popover="auto">
-            {move || hint.get()}
-        </div>
-    }
-    .into_any()
+fn facts(live: Live) -> El {
+    let absent = move || live.house().gpu_absent.clone();
+    let no_gpu = move || {
+        let reason = absent().map(|a| a.reason).unwrap_or_default();
+        format!("No GPU found: {}. Models run on the CPU. ", reason.trim_end_matches('.'))
+    };
+    let until = move || live.house().yield_until;
+    let lent = move || {
+        let at = until().map(|at| live.clock_text(at, true)).unwrap_or_default();
+        format!("Loads are refused until {at}: the machine was lent to somebody else.")
+    };
+    let hint = move || absent().map(|a| a.hint).unwrap_or_default();
+    let pressure = move || pressure_line(&live.house());
+    let fact = |class: &'static str| el("p").class(class);
+    el("div")
+        .child(fact("sub fact").child(el("i").class("swatch limit")).text(move || budget_line(&live.house())))
+        .child(fact("sub fact warn").hidden_if(move || pressure().is_empty()).text(pressure))
+        .child(fact("sub fact warn").hidden_if(move || until().is_none()).text(lent))
+        .child(
+            fact("sub fact")
+                .hidden_if(move || absent().is_none())
+                .text(no_gpu)
+                .child(explained("gpu-hint", "What to do").hidden_if(move || hint().is_empty())),
+        )
+        .child(pop("gpu-hint").text(hint))
 }
 
 fn budget_line(snapshot: &Snapshot) -> String {
@@ -181,7 +168,7 @@ fn budget_line(snapshot: &Snapshot) -> String {
         ));
     }
     if let Some(host) = &snapshot.host {
-        parts.push(format!("{} CPU cores, {:.0} % busy.", host.cpu_count, host.cpu_percent));
+        parts.push(format!("{} CPU cores, {} % busy.", host.cpu_count, fixed(host.cpu_percent, 0)));
         if host.swap_used_bytes > 0 {
             parts.push(format!("{} in swap.", bytes(host.swap_used_bytes)));
         }
@@ -193,31 +180,27 @@ fn budget_line(snapshot: &Snapshot) -> String {
 fn pressure_line(snapshot: &Snapshot) -> String {
     match snapshot.host.as_ref().and_then(|h| h.pressure) {
         Some(pressure) if pressure.some_avg10 >= 10.0 => format!(
-            "Memory is short: programs waited for it {:.0} % of the last ten seconds.",
-            pressure.some_avg10
+            "Memory is short: programs waited for it {} % of the last ten seconds.",
+            fixed(pressure.some_avg10, 0)
         ),
         _ => String::new(),
     }
 }
 
-/// A bar for each GPU, with its words beside it.
-#[component]
-fn GpuBars() -> impl IntoView {
-    let live = expect_context::<Live>();
-    let indexes = live.memo(|s| s.gpus.iter().map(|gpu| gpu.index).collect::<Vec<_>>());
-    view! {
-        <For each=move || indexes.get() key=|index| *index let:index>
-            <span class="lab">
-                {format!("GPU {index}")}
-                <b>{move || live.snapshot.with(|s| gpu_total(s, index))}</b>
-            </span>
-            <div>
-                <MemoryBar segments=Memo::new(move |_| live.snapshot.with(|s| bars::gpu(s, index))) class="bar thin" />
-                <p class="sub val">{move || live.snapshot.with(|s| gpu_line(s, index))}</p>
-            </div>
-        </For>
-    }
-    .into_any()
+/// A bar for each GPU, with its words below.
+fn gpu_bars(live: Live) -> El {
+    let indexes = move || live.house().gpus.iter().map(|gpu| gpu.index.to_string()).collect();
+    el("div").each(indexes, move |index| {
+        let number = index.parse().unwrap_or_default();
+        let segments = move || bars::gpu(&live.house(), number);
+        let total = el("b").text(move || gpu_total(&live.house(), number));
+        el("div")
+            .class("bars")
+            .child(el("span").class("lab").say(format!("GPU {index}")).child(total))
+            .child(memory_bar("bar thin", segments, || None))
+            .child(el("p").class("sub val under").text(move || gpu_line(&live.house(), number)))
+            .into()
+    })
 }
 
 fn gpu_total(snapshot: &Snapshot, index: u32) -> String {
@@ -234,9 +217,9 @@ fn gpu_line(snapshot: &Snapshot, index: u32) -> String {
         parts.push(format!("other programs {}", signed(books.other_bytes)));
         parts.push(format!("free {}", bytes(books.free_bytes)));
     }
-    parts.extend(gpu.utilization_percent.map(|busy| format!("{busy:.0} % busy")));
-    parts.extend(gpu.temperature_celsius.map(|degrees| format!("{degrees:.0} \u{b0}C")));
-    parts.extend(gpu.power_watts.map(|watts| format!("{watts:.0} W")));
+    parts.extend(gpu.utilization_percent.map(|busy| format!("{} % busy", fixed(busy, 0))));
+    parts.extend(gpu.temperature_celsius.map(|degrees| format!("{} \u{b0}C", fixed(degrees, 0))));
+    parts.extend(gpu.power_watts.map(|watts| format!("{} W", fixed(watts, 0))));
     parts.join(" \u{b7} ")
 }
 

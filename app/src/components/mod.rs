@@ -1,11 +1,10 @@
 //! The parts of pages, one a file. They draw what [`crate::Live`] knows and compute nothing themselves (`pure`,
 //! `words`). No inline styles: the policy drops them.
-#![expect(unreachable_pub, reason = "the component macro keeps each function in a hidden module, as pub")]
 
 mod add_model;
 mod chart;
 mod cleanup_dialog;
-pub mod dialog;
+pub(crate) mod dialog;
 mod downloads;
 mod header;
 mod help;
@@ -21,18 +20,13 @@ mod row_actions;
 mod sessions;
 mod verb_form;
 
-pub use add_model::{AddModel, NoModels};
-pub use chart::HeldChart;
-pub use cleanup_dialog::CleanUpDialog;
-pub use dialog::{Ask, Dialog};
-pub use downloads::Downloads;
-pub use header::Header;
-pub use help::HelpDialog;
-pub use memory_panel::MemoryPanel;
-pub use model_table::ModelTable;
-pub use moment::Moment;
-pub use notice_bar::NoticeBar;
-pub use receipts::GivenBack;
-pub use reinitialise_dialog::ReinitialiseDialog;
-pub use sessions::SessionsPanel;
-pub use verb_form::VerbForm;
+pub(crate) use chart::held_chart;
+pub(crate) use header::header;
+pub(crate) use help::help_dialog;
+pub(crate) use memory_panel::memory_panel;
+pub(crate) use model_table::model_table;
+pub(crate) use notice_bar::notice_bar;
+pub(crate) use receipts::given_back;
+pub(crate) use sessions::sessions_panel;
+pub use verb_form::NOTICE_TYPE;
+pub(crate) use verb_form::{verb_form, verb_form_of};

@@ -1,119 +1,114 @@
 //! One model: its state, its memory, who uses it, when it goes, and what can be done.
 
-use leptos::prelude::*;
-use protocol::{Model, ModelId, ModelState, Quality};
+use std::sync::Arc;
 
-use super::{VerbForm, row_actions::RowActions};
+use leptos::prelude::*;
+use protocol::{Failure, Model, ModelState, Quality};
+
+use super::{row_actions::row_actions, verb_form};
 use crate::{
     Live,
+    dom::{El, el, unseen},
     pure::colour,
-    words::{self, about, bytes, part_of},
+    words::{self, about, bytes, part_of, sentence},
 };
 
-/// A row (and, while there is a failure, a second one that explains it). Each cell is a text of its own, written only
+/// A model as a row knows it: `None` once it has gone from the shelf.
+pub(super) type Shown = Memo<Option<Arc<Model>>>;
+
+/// A row, and while there is a failure a second one that explains it. Each cell is a text of its own, written only
 /// when it changes; no element comes or goes with the state, so the focus stays where it is.
-#[component]
-pub(super) fn ModelRow(
-    /// Which model.
-    id: ModelId,
-    /// Whether the filter lets it through.
-    shown: Memo<bool>,
-) -> impl IntoView {
+pub(super) fn model_row(name: &str) -> El {
     let live = expect_context::<Live>();
-    let model = live.model(id.clone());
-    let state = Memo::new(move |_| model.with(|m| m.as_ref().map_or(ModelState::Unloaded, |m| m.state)));
-    let failed = Memo::new(move |_| model.with(|m| m.as_ref().is_some_and(|m| m.failure.is_some())));
-    let dot = {
-        let id = id.clone();
-        live.memo(move |s| format!("swatch {}", colour(s, &id)))
+    let id = name.to_owned();
+    let model =
+        Memo::new(move |_| live.house().models.iter().find(|m| m.id.as_str() == id).cloned().map(Arc::new));
+    let swatch = move || {
+        let model = model.get()?;
+        Some(format!("swatch {}", colour(&live.house(), &model.id)))
     };
-    let held = Memo::new(move |_| state.get().holds_memory());
-    let name = StoredValue::new(id.to_string());
-    view! {
-        <tbody hidden=move || !shown.get()>
-            <tr data-model=name.get_value() data-state=move || state.get().word()>
-                <th scope="row">
-                    <span class="name">
-                        {name.get_value()} <i class=move || dot.get() hidden=move || !held.get() aria-hidden="true"></i>
-                    </span>
-                    <span class="sub">{text(model, words::about_file)}</span>
-                </th>
-                <td>
-                    <StateCell model=model name=name />
-                </td>
-                <td class="num">
-                    <MemoryCell model=model />
-                </td>
-                <td class="num nowrap">
-                    <span class="val">{text(model, words::in_use)}</span>
-                    <span class="quiet none">{text(model, nobody)}</span>
-                </td>
-                <td>
-                    <UnloadsCell model=model name=name />
-                </td>
-                <td>
-                    <RowActions model=model name=name />
-                </td>
-            </tr>
-            <tr class="trouble" hidden=move || !failed.get()>
-                <td colspan="6">
-                    <Trouble model=model />
-                </td>
-            </tr>
-        </tbody>
-    }
-    .into_any()
+    let unheld = move || !state(model).holds_memory();
+    let cell = |inside: El| el("td").child(inside);
+    let row =
+        el("tr")
+            .attr("data-model", name)
+            .attr_of("data-state", move || Some(state(model).word().to_owned()))
+            .child(
+                el("th")
+                    .attr("scope", "row")
+                    .child(el("span").class("name").say(name).child(
+                        el("i").attr("aria-hidden", "true").attr_of("class", swatch).hidden_if(unheld),
+                    ))
+                    .child(el("span").class("sub").text(text(model, words::about_file))),
+            )
+            .child(cell(state_cell(live, model, name)))
+            .child(memory_cell(model))
+            .child(
+                el("td")
+                    .class("num nowrap")
+                    .child(el("span").class("val").text(text(model, words::in_use)))
+                    .child(el("span").class("quiet").text(text(model, nobody))),
+            )
+            .child(cell(unloads_cell(live, model, name)))
+            .child(cell(row_actions(model, name)));
+    let sound = move || model.get().is_none_or(|m| m.failure.is_none());
+    let trouble =
+        el("tr").class("trouble").hidden_if(sound).child(el("td").attr("colspan", "6").child(trouble(model)));
+    el("tbody").child(row).child(trouble)
 }
 
 /// A model's text; empty once it has gone from the shelf.
-fn text(
-    model: Memo<Option<Model>>,
-    say: fn(&Model) -> String,
-) -> impl Fn() -> String + Copy + Send + 'static {
-    move || model.with(|m| m.as_ref().map(say).unwrap_or_default())
+fn text(model: Shown, say: fn(&Model) -> String) -> impl Fn() -> String + Copy + Send + 'static {
+    move || model.get().map(|m| say(&m)).unwrap_or_default()
+}
+
+/// The model's state now.
+pub(super) fn state(model: Shown) -> ModelState {
+    model.get().map_or(ModelState::Unloaded, |m| m.state)
 }
 
 fn nobody(model: &Model) -> String {
-    if model.state == ModelState::Ready && words::in_use(model).is_empty() {
-        "nobody".to_owned()
-    } else {
-        String::new()
-    }
+    let idle = model.state == ModelState::Ready && words::in_use(model).is_empty();
+    if idle { "nobody".to_owned() } else { String::new() }
 }
 
-#[component]
-fn StateCell(model: Memo<Option<Model>>, name: StoredValue<String>) -> impl IntoView {
-    let live = expect_context::<Live>();
-    let word = move || model.with(|m| m.as_ref().map_or("unloaded", |m| m.state.word()));
-    let more = move || model.with(|m| m.as_ref().map(|m| words::state_more(m, live.now.get())));
-    let loading = move || model.with(|m| m.as_ref().is_some_and(|m| m.state == ModelState::Loading));
+fn state_cell(live: Live, model: Shown, name: &str) -> El {
+    let more = move || model.get().map(|m| words::state_more(&m, live.now.get())).unwrap_or_default();
     let done = move || {
-        let fraction = |m: &Model| m.progress.as_ref().filter(|p| p.total > 0).map(|p| (p.done, p.total));
-        let (done, total) = model.with(|m| m.as_ref().and_then(fraction))?;
-        Some((done as f64 / total as f64 * 100.0).floor().to_string())
+        let (done, total) =
+            model.get()?.progress.as_ref().filter(|p| p.total > 0).map(|p| (p.done, p.total))?;
+        Some(words::percent(done, total).to_string())
     };
-    view! {
-        <span class="state" data-state=word>
-            {text(model, words::state)}
-        </span>
-        <progress max="100" value=done hidden=move || !loading() aria-label=format!("Loading {}", name.get_value())></progress>
-        <span class="sub val">{more}</span>
-    }
-    .into_any()
+    el("div")
+        .child(
+            el("span")
+                .class("state")
+                .attr_of("data-state", move || Some(state(model).word().to_owned()))
+                .text(text(model, words::state)),
+        )
+        .child(
+            el("progress")
+                .attr("max", "100")
+                .attr("aria-label", format!("Loading {name}"))
+                .attr_of("value", done)
+                .hidden_if(move || state(model) != ModelState::Loading),
+        )
+        .child(el("span").class("sub val").text(more))
 }
 
-#[component]
-fn MemoryCell(model: Memo<Option<Model>>) -> impl IntoView {
-    let quality = move || model.with(|m| m.as_ref().and_then(quality));
-    view! {
-        <span class="val">{text(model, taken)}</span>
-        " "
-        <span class="q" title=move || quality().map(explained)>
-            {move || quality().map(|q| q.0)}
-        </span>
-        <span class="sub val">{text(model, beside)}</span>
-    }
-    .into_any()
+fn memory_cell(model: Shown) -> El {
+    let quality = move || model.get().and_then(|m| quality(&m));
+    el("td")
+        .class("num")
+        .child(el("span").class("val").text(text(model, taken)))
+        .say(" ")
+        .child(
+            el("span")
+                .class("q")
+                .attr_of("title", move || quality().map(|q| explained(q.1).to_owned()))
+                .text_if(move || quality().map(|q| q.0.to_owned())),
+        )
+        .child(el("span").class("sub val").text(text(model, beside)))
 }
 
 /// `33.1 MiB`; while it loads `1.2 of 1.9 GiB`.
@@ -146,7 +141,7 @@ fn quality(model: &Model) -> Option<(&'static str, Quality)> {
     Some((word, quality))
 }
 
-fn explained((_, quality): (&'static str, Quality)) -> &'static str {
+fn explained(quality: Quality) -> &'static str {
     match quality {
         Quality::Exact => {
             "Counted by the kernel for this very process: what the machine gets back when it goes."
@@ -172,69 +167,74 @@ fn beside(model: &Model) -> String {
     parts.join(", ")
 }
 
-#[component]
-fn UnloadsCell(model: Memo<Option<Model>>, name: StoredValue<String>) -> impl IntoView {
-    let live = expect_context::<Live>();
-    let unloads = Memo::new(move |_| {
-        model.with(|m| m.as_ref().map(|m| words::unloads(m, live.now.get())).unwrap_or_default())
-    });
-    let still = Memo::new(move |_| unloads.with(|u| !u.counting));
-    let timeout = move |m: &Model| words::idle_timeout(m.idle_timeout_seconds);
-    let limit = move || model.with(|m| m.as_ref().map(timeout).unwrap_or_default());
-    let value = model.with_untracked(|m| m.as_ref().map(|m| m.idle_timeout_seconds.to_string()));
-    view! {
-        <div class="line" hidden=move || unloads.with(|u| u.when.is_empty())>
-            <span class="val" aria-live="off">
-                {move || unloads.with(|u| u.when.clone())}
-            </span>
-            <VerbForm to="/manage/load" class="inline" hidden=still>
-                <input type="hidden" name="model" value=name.get_value() />
-                <button class="btn small" title="Counts as a use: the timer starts again">
-                    "Keep"
-                    <span class="visually-hidden">" " {name.get_value()} " loaded"</span>
-                </button>
-            </VerbForm>
-        </div>
-        <span class="sub">{move || unloads.with(|u| u.why.clone())}</span>
-        <details class="edit">
-            <summary>"idle timeout " {limit}</summary>
-            <VerbForm to="/manage/idle_timeout" class="inline">
-                <input type="hidden" name="model" value=name.get_value() />
-                <input
-                    name="idle_timeout"
-                    class="short"
-                    value=value
-                    aria-label=format!("Idle timeout of {}", name.get_value())
-                    list="timeouts"
-                    autocomplete="off"
-                    required
-                />
-                <button class="btn small">"Set"</button>
-            </VerbForm>
-        </details>
-    }
-    .into_any()
+fn unloads_cell(live: Live, model: Shown, name: &str) -> El {
+    let unloads = move || model.get().map(|m| words::unloads(&m, live.now.get())).unwrap_or_default();
+    let keep = verb_form("/manage/load")
+        .class("inline")
+        .hidden_if(move || !unloads().counting)
+        .child(hidden_field("model", name))
+        .child(
+            el("button")
+                .class("btn small")
+                .attr("title", "Counts as a use: the timer starts again")
+                .say("Keep")
+                .child(unseen(format!(" {name} loaded"))),
+        );
+    el("div")
+        .child(
+            el("div")
+                .class("line")
+                .hidden_if(move || unloads().when.is_empty())
+                .child(el("span").class("val").attr("aria-live", "off").text(move || unloads().when))
+                .child(keep),
+        )
+        .child(el("span").class("sub").text(move || unloads().why))
+        .child(timeout_form(model, name))
+}
+
+/// The model's own idle timeout, and the form that changes it.
+fn timeout_form(model: Shown, name: &str) -> El {
+    let value = model.get_untracked().map(|m| m.idle_timeout_seconds.to_string()).unwrap_or_default();
+    let field = el("input")
+        .attr("name", "idle_timeout")
+        .class("short")
+        .attr("value", value)
+        .attr("aria-label", format!("Idle timeout of {name}"))
+        .attr("list", "timeouts")
+        .attr("autocomplete", "off")
+        .flag("required");
+    let said = text(model, |m| format!("idle timeout {}", words::idle_timeout(m.idle_timeout_seconds)));
+    el("details").class("edit").child(el("summary").text(said)).child(
+        verb_form("/manage/idle_timeout")
+            .class("inline")
+            .child(hidden_field("model", name))
+            .child(field)
+            .child(el("button").class("btn small").say("Set")),
+    )
 }
 
 /// Why it failed, what to do, and the worker's last words.
-#[component]
-fn Trouble(model: Memo<Option<Model>>) -> impl IntoView {
-    let failure = move |pick: fn(&protocol::Failure) -> String| {
-        model.with(|m| m.as_ref().and_then(|m| m.failure.as_ref()).map(pick).unwrap_or_default())
+fn trouble(model: Shown) -> El {
+    let failure = move |pick: fn(&Failure) -> String| {
+        move || model.get().and_then(|m| m.failure.as_ref().map(pick)).unwrap_or_default()
     };
-    let quiet = move || failure(|f| f.log_tail.join("\n")).is_empty();
-    view! {
-        <p>
-            <b class="bad">{move || failure(|f| words::sentence(&f.message))}</b>
-            " "
-            {move || failure(|f| words::sentence(&f.hint))}
-        </p>
-        <details hidden=quiet>
-            <summary>"Last words of its worker"</summary>
-            <pre class="log" tabindex="0">
-                {move || failure(|f| f.log_tail.join("\n"))}
-            </pre>
-        </details>
-    }
-    .into_any()
+    let log = failure(|f| f.log_tail.join("\n"));
+    el("div")
+        .child(
+            el("p")
+                .child(el("b").class("bad").text(failure(|f| sentence(&f.message) + " ")))
+                .child(el("span").text(failure(|f| sentence(&f.hint)))),
+        )
+        .child(
+            el("details")
+                .class("edit")
+                .hidden_if(move || log().is_empty())
+                .child(el("summary").say("Last words of its worker"))
+                .child(el("pre").class("log").attr("tabindex", "0").text(log)),
+        )
+}
+
+/// A field that a form sends along.
+pub(super) fn hidden_field(name: &'static str, value: impl Into<String>) -> El {
+    el("input").attr("type", "hidden").attr("name", name).attr("value", value)
 }

@@ -1,139 +1,115 @@
 //! The models, with what can be done to all of them.
 
-use leptos::prelude::*;
+use leptos::{ev, prelude::*};
 use leptos_router::hooks::use_query_map;
+use protocol::Snapshot;
 
-use super::{AddModel, Ask, CleanUpDialog, Downloads, NoModels, ReinitialiseDialog, model_row::ModelRow};
+use super::{
+    add_model::{add_model, no_models},
+    cleanup_dialog::clean_up_dialog,
+    dialog::ask,
+    downloads::downloads,
+    model_row::model_row,
+    reinitialise_dialog::reinitialise_dialog,
+};
 use crate::{
     Live,
+    dom::{El, el},
     pure::{cleanup, is_loaded},
     words::about,
 };
 
+const COLUMNS: [(&str, &str); 6] = [
+    ("Model", ""),
+    ("State", ""),
+    ("Memory taken", "num"),
+    ("In use by", "num"),
+    ("Unloads", ""),
+    ("Actions", "num"),
+];
+
 /// The section with the table of models.
-#[component]
-pub fn ModelTable() -> impl IntoView {
+pub(crate) fn model_table() -> El {
     let live = expect_context::<Live>();
-    let ids = live.ids();
-    let none = Memo::new(move |_| ids.with(Vec::is_empty));
+    let ids = move || live.house().models.iter().map(|m| m.id.to_string()).collect();
+    let none = move || live.house().models.is_empty();
     let query = use_query_map().with_untracked(|query| query.get("q").unwrap_or_default());
     let wanted = RwSignal::new(query.clone());
-    let fits = move |name: &str| wanted.with(|w| name.to_lowercase().contains(&w.trim().to_lowercase()));
-    let nothing_fits =
-        Memo::new(move |_| !none.get() && !ids.with(|ids| ids.iter().any(|id| fits(id.as_str()))));
-    view! {
-        <section aria-labelledby="models">
-            <div class="head middle">
-                <h2 id="models" class="mid val">
-                    <LoadedCount />
-                </h2>
-                <form method="get" action="" role="search" class="filter" hidden=move || none.get()>
-                    <input
-                        id="filter"
-                        name="q"
-                        type="search"
-                        aria-label="Filter models by name"
-                        placeholder="Filter  /"
-                        autocomplete="off"
-                        value=query
-                        on:input=move |event| wanted.set(event_target_value(&event))
-                        on:keydown=move |event| {
-                            if event.key() == "Enter" {
-                                event.prevent_default();
-                            }
-                        }
-                    />
-                </form>
-                <div class="acts">
-                    <ReinitialiseButton />
-                    <CleanUpButton />
-                </div>
-            </div>
-            <Downloads />
-            <table class="models" hidden=move || none.get()>
-                <thead>
-                    <tr>
-                        <th scope="col">"Model"</th>
-                        <th scope="col">"State"</th>
-                        <th scope="col" class="num">
-                            "Memory taken"
-                        </th>
-                        <th scope="col" class="num">
-                            "In use by"
-                        </th>
-                        <th scope="col">"Unloads"</th>
-                        <th scope="col" class="num">
-                            "Actions"
-                        </th>
-                    </tr>
-                </thead>
-                <For each=move || ids.get() key=Clone::clone let:id>
-                    <ModelRow shown=Memo::new({
-                        let name = id.to_string();
-                        move |_| fits(&name)
-                    }) id=id />
-                </For>
-            </table>
-            <p class="sub" hidden=move || !nothing_fits.get()>
-                "No model has that in its name."
-            </p>
-            <NoModels hidden=Memo::new(move |_| !none.get()) />
-            <AddModel hidden=none />
-            <CleanUpDialog />
-            <ReinitialiseDialog />
-        </section>
-    }
-    .into_any()
+    let fits =
+        move |name: &str| name.to_ascii_lowercase().contains(&wanted.get().trim().to_ascii_lowercase());
+    let nothing_fits = move || !none() && !live.house().models.iter().any(|m| fits(m.id.as_str()));
+    let column =
+        |(name, class): (&'static str, &'static str)| el("th").attr("scope", "col").class(class).say(name);
+    el("section")
+        .attr("aria-labelledby", "models")
+        .child(
+            el("div")
+                .class("head middle")
+                .child(el("h2").id("models").class("mid val").text(move || loaded_count(&live.house())))
+                .child(filter(wanted, query).hidden_if(none))
+                .child(el("div").class("acts").child(reinitialise_button(live)).child(clean_up_button(live))),
+        )
+        .child(downloads())
+        .child(
+            el("table")
+                .class("models")
+                .hidden_if(none)
+                .child(el("thead").child(el("tr").children(COLUMNS.map(column))))
+                .each(ids, move |id| {
+                    let name = id.clone();
+                    model_row(&id).hidden_if(move || !fits(&name)).into()
+                }),
+        )
+        .child(el("p").class("sub").hidden_if(move || !nothing_fits()).say("No model has that in its name."))
+        .child(no_models().hidden_if(move || !none()))
+        .child(add_model().hidden_if(none))
+        .child(clean_up_dialog())
+        .child(reinitialise_dialog())
 }
 
-#[component]
-fn LoadedCount() -> impl IntoView {
-    let live = expect_context::<Live>();
-    let text = live.memo(|s| {
-        let loaded = s.models.iter().filter(|m| is_loaded(m)).count();
-        match s.models.len() {
-            0 => "No models yet".to_owned(),
-            all => format!("{loaded} of {all} models loaded"),
-        }
-    });
-    move || text.get()
+fn loaded_count(snapshot: &Snapshot) -> String {
+    match snapshot.models.len() {
+        0 => "No models yet".to_owned(),
+        all => format!("{} of {all} models loaded", snapshot.models.iter().filter(|m| is_loaded(m)).count()),
+    }
 }
 
-#[component]
-fn CleanUpButton() -> impl IntoView {
-    let live = expect_context::<Live>();
-    let frees = live.memo(|s| cleanup::clean_up(&s.models, false).bytes());
-    let nothing = live.memo(|s| {
-        let preview = cleanup::clean_up(&s.models, true);
-        preview.goes.is_empty() && preview.kept.is_empty()
-    });
-    let unable =
-        Signal::derive(
-            move || if nothing.get() { "No model is loaded: there is nothing to free." } else { "" },
-        );
-    view! {
-        <Ask name="cleanup" class="btn main" unable=unable>
-            "Clean up AI resources"
-            {move || match frees.get() {
-                0 => String::new(),
-                bytes => format!(" \u{b7} frees about {}", about(bytes)),
-            }}
-        </Ask>
-    }
-    .into_any()
+/// Filters while one types; without JavaScript the server filters.
+fn filter(wanted: RwSignal<String>, query: String) -> El {
+    let field = el("input")
+        .id("filter")
+        .attr("name", "q")
+        .attr("type", "search")
+        .attr("aria-label", "Filter models by name")
+        .attr("placeholder", "Filter  /")
+        .attr("autocomplete", "off")
+        .attr("value", query)
+        .on(ev::input, move |event| wanted.set(event_target_value(&event)));
+    el("form")
+        .attr("method", "get")
+        .attr("action", "")
+        .attr("role", "search")
+        .class("filter")
+        .on(ev::submit, |event| event.prevent_default())
+        .child(field)
 }
 
-#[component]
-fn ReinitialiseButton() -> impl IntoView {
-    let live = expect_context::<Live>();
-    let nothing = live.memo(|s| cleanup::reinitialise(&s.models).goes.is_empty());
-    let unable = Signal::derive(move || {
-        if nothing.get() { "No model is ready: there is nothing to reinitialise." } else { "" }
-    });
-    view! {
-        <Ask name="reinitialise" unable=unable>
-            "Reinitialise loaded models\u{2026}"
-        </Ask>
-    }
-    .into_any()
+fn clean_up_button(live: Live) -> El {
+    let unable = move || {
+        let preview = cleanup::clean_up(&live.house().models, true);
+        let nothing = preview.goes.is_empty() && preview.kept.is_empty();
+        if nothing { "No model is loaded: there is nothing to free." } else { "" }
+    };
+    ask("cleanup", "btn main", unable, move || match cleanup::clean_up(&live.house().models, false).bytes() {
+        0 => "Clean up AI resources".to_owned(),
+        bytes => format!("Clean up AI resources \u{b7} frees about {}", about(bytes)),
+    })
+}
+
+fn reinitialise_button(live: Live) -> El {
+    let unable = move || {
+        let nothing = cleanup::reinitialise(&live.house().models).goes.is_empty();
+        if nothing { "No model is ready: there is nothing to reinitialise." } else { "" }
+    };
+    ask("reinitialise", "btn", unable, || "Reinitialise loaded models\u{2026}".to_owned())
 }

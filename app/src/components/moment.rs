@@ -3,18 +3,13 @@
 use leptos::prelude::*;
 use protocol::Time;
 
-use crate::Live;
+use crate::{
+    Live,
+    dom::{El, el},
+};
 
-/// `<time>` with the exact moment in its attribute.
-#[component]
-pub fn Moment(
-    /// Which moment.
-    #[prop(into)]
-    at: Signal<Time>,
-    /// Without seconds.
-    #[prop(optional)]
-    short: bool,
-) -> impl IntoView {
+/// `<time>` with the exact moment in its attribute, and seconds unless it is short.
+pub(crate) fn moment(at: impl Fn() -> Time + Copy + Send + 'static, short: bool) -> El {
     let live = expect_context::<Live>();
-    view! { <time datetime=move || at.get().to_string()>{move || live.clock_text(at.get(), short)}</time> }
+    el("time").attr_of("datetime", move || Some(at().to_string())).text(move || live.clock_text(at(), short))
 }

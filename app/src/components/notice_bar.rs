@@ -1,65 +1,72 @@
 //! What the last verb said, and what just happened for those who listen instead of looking.
 
-use leptos::prelude::*;
+use leptos::{ev, prelude::*};
 
-use crate::{Live, live::Link};
+use crate::{
+    Live, Notice,
+    dom::{El, el},
+    live::Link,
+};
 
 /// The notice at the foot of the window, a line while the connection is lost, and the region for the ear.
-#[component]
-pub fn NoticeBar() -> impl IntoView {
+pub(crate) fn notice_bar() -> El {
     let live = expect_context::<Live>();
-    let text = move |pick: fn(&crate::Notice) -> &String| {
-        live.said.with(|said| said.as_ref().map(|notice| pick(notice).clone()).unwrap_or_default())
+    el("div")
+        .child(
+            el("p")
+                .class("visually-hidden")
+                .attr("aria-live", "polite")
+                .id("told")
+                .text(move || live.told.get()),
+        )
+        .child(el("div").class("foot").child(lost(live)).child(updated(live)).child(notice(live)))
+}
+
+/// Since when nothing is heard.
+fn lost(live: Live) -> El {
+    let at = move || live.lost_since.get().map(|at| live.clock_text(at, false)).unwrap_or_default();
+    el("p")
+        .class("strip warn")
+        .hidden_if(move || live.link.get() != Link::Stale)
+        .text(move || format!("Connection lost {}; retrying. Values are old.", at()))
+}
+
+/// A page that was left open over an upgrade runs the old program.
+fn updated(live: Live) -> El {
+    let same = move || {
+        let house = live.house();
+        live.version.with_value(|first| first.is_empty() || *first == house.server.version)
     };
-    let old = Memo::new(move |_| {
-        let version = live.snapshot.with(|s| s.server.version.clone());
-        !version.is_empty() && live.version.with_value(|first| *first != version && !first.is_empty())
-    });
-    let lost = move || matches!(live.link.get(), Link::Reconnecting | Link::Stale);
-    let since =
-        Memo::new(move |last: Option<&Option<protocol::Time>>| match (lost(), last.copied().flatten()) {
-            (false, _) => None,
-            (true, Some(since)) => Some(since),
-            (true, None) => Some(live.now.get_untracked()),
-        });
-    view! {
-        <p class="visually-hidden" aria-live="polite" id="told">
-            {move || live.told.get()}
-        </p>
-        <div class="foot">
-            <p class="strip warn" hidden=move || live.link.get() != Link::Stale>
-                "Connection lost "
-                {move || since.get().map(|at| live.clock_text(at, false)).unwrap_or_default()}
-                "; retrying. Values are old."
-            </p>
-            <p class="strip" hidden=move || !old.get()>
-                "Innkeeper was updated while this page was open. "
-                <a href="" rel="external">
-                    "Reload the page"
-                </a>
-            </p>
-            <div class="strip notice" role="status" id="notice" data-good=move || {
-                live.said.with(|said| said.as_ref().map(|n| if n.good { "true" } else { "false" }))
-            }>
-                <p>
-                    <b>{move || text(|n| &n.text)}</b>
-                    " "
-                    <span>{move || text(|n| &n.hint)}</span>
-                </p>
-                <a
-                    href=""
-                    rel="external"
-                    class="btn small"
-                    hidden=move || live.said.with(Option::is_none)
-                    on:click=move |event| {
-                        event.prevent_default();
-                        live.said.set(None);
-                    }
-                >
-                    "Dismiss"
-                </a>
-            </div>
-        </div>
-    }
-    .into_any()
+    el("p")
+        .class("strip")
+        .hidden_if(same)
+        .say("Innkeeper was updated while this page was open. ")
+        .child(el("a").attr("href", "").attr("rel", "external").say("Reload the page"))
+}
+
+fn notice(live: Live) -> El {
+    let part = move |pick: fn(&Notice) -> &String| {
+        move || live.said.with(|said| said.as_ref().map(|notice| pick(notice).clone()).unwrap_or_default())
+    };
+    let good = move || live.said.with(|said| said.as_ref().map(|notice| notice.good.to_string()));
+    el("div")
+        .class("strip notice")
+        .id("notice")
+        .attr("role", "status")
+        .attr_of("data-good", good)
+        .child(
+            el("p").child(el("b").text(part(|n| &n.text))).say(" ").child(el("span").text(part(|n| &n.hint))),
+        )
+        .child(
+            el("a")
+                .class("btn small")
+                .attr("href", "")
+                .attr("rel", "external")
+                .hidden_if(move || live.said.with(Option::is_none))
+                .on(ev::click, move |event| {
+                    event.prevent_default();
+                    live.said.set(None);
+                })
+                .say("Dismiss"),
+        )
 }

@@ -3,9 +3,14 @@
 //! The button furthest right is the same element in every state: what it says and where it posts follow the state.
 
 use leptos::prelude::*;
-use protocol::{Model, ModelState};
+use protocol::ModelState;
 
-use super::VerbForm;
+use super::{
+    dialog::unless,
+    model_row::{Shown, hidden_field, state},
+    verb_form, verb_form_of,
+};
+use crate::dom::{El, el, unseen};
 
 /// What the main button does in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,64 +37,46 @@ fn main_button(state: ModelState) -> Main {
     Main { label, to, force, unable }
 }
 
-/// Pin, Reload, and Load, Cancel load or Unload.
-#[component]
-pub(super) fn RowActions(
-    /// Which model.
-    model: Memo<Option<Model>>,
-    /// Its name, for the forms and for those who listen.
-    name: StoredValue<String>,
-) -> impl IntoView {
-    let state = Memo::new(move |_| model.with(|m| m.as_ref().map_or(ModelState::Unloaded, |m| m.state)));
-    let pinned = Memo::new(move |_| model.with(|m| m.as_ref().is_some_and(|m| m.pinned)));
-    let main = Memo::new(move |_| main_button(state.get()));
-    let on_disk = Memo::new(move |_| state.get() == ModelState::Unloaded);
-    let reload = Memo::new(move |_| match state.get() {
+fn reload_unable(state: ModelState) -> &'static str {
+    match state {
         ModelState::Ready | ModelState::Failed | ModelState::Stuck | ModelState::Unloaded => "",
         _ => "It is on its way already.",
-    });
-    let of = move || view! { <span class="visually-hidden">" " {name.get_value()}</span> };
-    let reason = |text: &'static str| Some(text).filter(|text| !text.is_empty());
-    view! {
-        <div class="acts">
-            <VerbForm to="/manage/pin" hidden=Memo::new(move |_| on_disk.get() && !pinned.get())>
-                <input type="hidden" name="model" value=name.get_value() />
-                <button
-                    class="btn small"
-                    name="pinned"
-                    value=move || if pinned.get() { "false" } else { "true" }
-                    title="A pinned model is spared by its timer, by evictions and by clean-ups"
-                >
-                    {move || if pinned.get() { "Unpin" } else { "Pin" }}
-                    {of()}
-                </button>
-            </VerbForm>
-            <VerbForm to="/manage/reload" hidden=on_disk>
-                <input type="hidden" name="model" value=name.get_value() />
-                <button
-                    class="btn small"
-                    aria-disabled=move || reason(reload.get()).map(|_| "true")
-                    title=move || reason(reload.get()).unwrap_or("Drain, unload, check the memory, load again")
-                >
-                    "Reload"
-                    {of()}
-                </button>
-            </VerbForm>
-            <VerbForm to=Signal::derive(move || main.get().to)>
-                <input type="hidden" name="model" value=name.get_value() />
-                <input type="hidden" name="force" value=move || if main.get().force { "true" } else { "" } />
-                <button
-                    class="btn small act"
-                    aria-disabled=move || reason(main.get().unable).map(|_| "true")
-                    title=move || reason(main.get().unable)
-                >
-                    {move || main.get().label}
-                    {of()}
-                </button>
-            </VerbForm>
-        </div>
     }
-    .into_any()
+}
+
+/// Pin, Reload, and Load, Cancel load or Unload.
+pub(super) fn row_actions(model: Shown, name: &str) -> El {
+    let pinned = move || model.get().is_some_and(|m| m.pinned);
+    let main = move || main_button(state(model));
+    let on_disk = move || state(model) == ModelState::Unloaded;
+    let button = || el("button").class("btn small");
+    let of = || unseen(format!(" {name}"));
+    let pin = button()
+        .attr("name", "pinned")
+        .attr_of("value", move || Some((!pinned()).to_string()))
+        .attr("title", "A pinned model is spared by its timer, by evictions and by clean-ups")
+        .text(move || if pinned() { "Unpin" } else { "Pin" }.to_owned())
+        .child(of());
+    let reload = unless(button(), move || reload_unable(state(model))).say("Reload").child(of());
+    let force = move || Some(if main().force { "true" } else { "" }.to_owned());
+    let act = unless(button(), move || main().unable).text(move || main().label.to_owned()).child(of());
+    el("div")
+        .class("acts")
+        .child(
+            verb_form("/manage/pin")
+                .hidden_if(move || on_disk() && !pinned())
+                .child(hidden_field("model", name))
+                .child(pin),
+        )
+        .child(
+            verb_form("/manage/reload").hidden_if(on_disk).child(hidden_field("model", name)).child(reload),
+        )
+        .child(
+            verb_form_of(move || main().to)
+                .child(hidden_field("model", name))
+                .child(el("input").attr("type", "hidden").attr("name", "force").attr_of("value", force))
+                .child(act),
+        )
 }
 
 #[cfg(test)]
@@ -99,10 +86,9 @@ mod tests {
     #[test]
     fn what_can_be_done_follows_the_state() {
         use ModelState::*;
-        let said = [Unloaded, Waiting, Loading, Ready, Draining, Unloading, Failed, Stuck]
-            .map(|s| main_button(s).label);
+        let states = [Unloaded, Waiting, Loading, Ready, Draining, Unloading, Failed, Stuck];
         assert_eq!(
-            said,
+            states.map(|state| main_button(state).label),
             ["Load", "Cancel load", "Cancel load", "Unload", "Unload now", "Unload", "Load", "Unload"]
         );
         assert!(main_button(Draining).force);

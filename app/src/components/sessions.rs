@@ -3,101 +3,83 @@
 use leptos::prelude::*;
 use protocol::{RequestState, RequestView, Session};
 
-use super::VerbForm;
+use super::{model_row::hidden_field, verb_form};
 use crate::{
     Live,
+    dom::{El, el, unseen},
     words::{bytes, count, span, took},
 };
 
 /// "Sessions" and "Requests in flight".
-#[component]
-pub fn SessionsPanel() -> impl IntoView {
+pub(crate) fn sessions_panel() -> El {
     let live = expect_context::<Live>();
-    let sessions = live.memo(|s| s.sessions.iter().map(|one| one.id.clone()).collect::<Vec<_>>());
-    let requests = live.memo(|s| s.requests.iter().map(|one| one.id.clone()).collect::<Vec<_>>());
-    view! {
-        <section aria-labelledby="sessions">
-            <h2 id="sessions">"Sessions"</h2>
-            <p class="quiet empty" hidden=move || !sessions.with(Vec::is_empty)>
-                "Nobody uses a model. A session begins with the first request and gives back what it holds when it ends."
-            </p>
-            <table hidden=move || sessions.with(Vec::is_empty)>
-                <thead class="visually-hidden">
-                    <tr>
-                        <th scope="col">"Session"</th>
-                        <th scope="col">"Ends"</th>
-                        <th scope="col">"Action"</th>
-                    </tr>
-                </thead>
-                <tbody>
-                    <For each=move || sessions.get() key=Clone::clone let:id>
-                        <SessionRow id=id />
-                    </For>
-                </tbody>
-            </table>
-            <h2 id="requests" class="second">
-                "Requests in flight"
-            </h2>
-            <p class="quiet empty" hidden=move || !requests.with(Vec::is_empty)>
-                "None."
-            </p>
-            <table aria-labelledby="requests" hidden=move || requests.with(Vec::is_empty)>
-                <thead class="visually-hidden">
-                    <tr>
-                        <th scope="col">"Request"</th>
-                        <th scope="col">"So far"</th>
-                        <th scope="col">"Action"</th>
-                    </tr>
-                </thead>
-                <tbody>
-                    <For each=move || requests.get() key=Clone::clone let:id>
-                        <RequestRow id=id />
-                    </For>
-                </tbody>
-            </table>
-        </section>
-    }
-    .into_any()
+    let sessions = move || live.house().sessions.iter().map(|one| one.id.clone()).collect();
+    let requests = move || live.house().requests.iter().map(|one| one.id.clone()).collect();
+    let no_sessions = move || live.house().sessions.is_empty();
+    let no_requests = move || live.house().requests.is_empty();
+    let empty = |text: &'static str| el("p").class("quiet empty").say(text);
+    el("section")
+        .attr("aria-labelledby", "sessions")
+        .child(el("h2").id("sessions").say("Sessions"))
+        .child(
+            empty("Nobody uses a model. A session begins with the first request and gives back what it holds when it ends.")
+                .hidden_if(move || !no_sessions()),
+        )
+        .child(
+            table("sessions", ["Session", "Ends", "Action"])
+                .hidden_if(no_sessions)
+                .child(el("tbody").each(sessions, move |id| session_row(live, &id).into())),
+        )
+        .child(el("h2").id("requests").class("second").say("Requests in flight"))
+        .child(empty("None.").hidden_if(move || !no_requests()))
+        .child(
+            table("requests", ["Request", "So far", "Action"])
+                .hidden_if(no_requests)
+                .child(el("tbody").each(requests, move |id| request_row(live, &id).into())),
+        )
 }
 
-#[component]
-fn SessionRow(id: String) -> impl IntoView {
-    let live = expect_context::<Live>();
-    let session = {
-        let id = id.clone();
-        live.memo(move |s| s.sessions.iter().find(|one| one.id == id).cloned())
+fn table(name: &'static str, columns: [&'static str; 3]) -> El {
+    let columns = columns.map(|column| el("th").attr("scope", "col").say(column));
+    let head = el("thead").class("visually-hidden").child(el("tr").children(columns));
+    el("table").attr("aria-labelledby", name).child(head)
+}
+
+fn session_row(live: Live, id: &str) -> El {
+    let key = StoredValue::new(id.to_owned());
+    let session = move || {
+        let house = live.house();
+        key.with_value(|key| house.sessions.iter().find(|one| one.id == *key).cloned())
     };
-    let id = StoredValue::new(id);
-    let say =
-        move |say: fn(&Session) -> String| move || session.with(|s| s.as_ref().map(say).unwrap_or_default());
+    let text = move |say: fn(&Session) -> String| move || session().as_ref().map(say).unwrap_or_default();
     let ends = move || {
         let now = live.now.get().unix_ms();
-        session.with(|s| match s.as_ref().map(|s| s.ends_at) {
+        match session().map(|s| s.ends_at) {
             Some(Some(at)) => format!("ends in {}", span(u64::try_from(at.unix_ms() - now).unwrap_or(0))),
             Some(None) => "in use".to_owned(),
             None => String::new(),
-        })
+        }
     };
-    view! {
-        <tr data-session=id.get_value()>
-            <td>
-                {say(|s| s.label.clone())} <span class="sub val">{say(does)}</span>
-            </td>
-            <td class="num nowrap">
-                <span class="val" aria-live="off">
-                    {ends}
-                </span>
-                <span class="sub">{say(|s| s.last_reset_by.clone())}</span>
-            </td>
-            <td class="num">
-                <VerbForm to="/manage/end_session">
-                    <input type="hidden" name="session" value=id.get_value() />
-                    <button class="btn small">"End" <span class="visually-hidden">" session " {id.get_value()}</span></button>
-                </VerbForm>
-            </td>
-        </tr>
-    }
-    .into_any()
+    el("tr")
+        .attr("data-session", id)
+        .child(
+            el("td")
+                .child(el("span").text(text(|s| s.label.clone())))
+                .child(el("span").class("sub val").text(text(does))),
+        )
+        .child(
+            el("td")
+                .class("num nowrap")
+                .child(el("span").class("val").attr("aria-live", "off").text(ends))
+                .child(el("span").class("sub").text(text(|s| s.last_reset_by.clone()))),
+        )
+        .child(el("td").class("num").child(button("/manage/end_session", "session", id, "End")))
+}
+
+fn button(to: &'static str, name: &'static str, id: &str, label: &'static str) -> El {
+    verb_form(to)
+        .child(hidden_field(name, id))
+        .child(el("button").class("btn small").say(label).child(unseen(format!(" {name} {id}"))))
 }
 
 /// `with smollm2 · 4 requests · holds 3.10 MiB of conversation`
@@ -111,36 +93,28 @@ fn does(session: &Session) -> String {
     parts.join(" \u{b7} ")
 }
 
-#[component]
-fn RequestRow(id: String) -> impl IntoView {
-    let live = expect_context::<Live>();
-    let request = {
-        let id = id.clone();
-        live.memo(move |s| s.requests.iter().find(|one| one.id == id).cloned())
+fn request_row(live: Live, id: &str) -> El {
+    let key = StoredValue::new(id.to_owned());
+    let request = move || {
+        let house = live.house();
+        key.with_value(|key| house.requests.iter().find(|one| one.id == *key).cloned())
     };
-    let id = StoredValue::new(id);
-    let say = move |say: fn(&RequestView) -> String| {
-        move || request.with(|r| r.as_ref().map(say).unwrap_or_default())
-    };
-    let state = move || request.with(|r| r.as_ref().map(|r| r.state.word()));
-    view! {
-        <tr data-request=id.get_value() data-state=state>
-            <td>
-                {say(|r| r.model.to_string())} <span class="sub">{say(|r| format!("for {}", r.client))}</span>
-            </td>
-            <td class="num nowrap">
-                <span class="val">{say(stands)}</span>
-                <span class="sub val">{say(|r| took(r.elapsed_ms))}</span>
-            </td>
-            <td class="num">
-                <VerbForm to="/manage/cancel">
-                    <input type="hidden" name="request" value=id.get_value() />
-                    <button class="btn small">"Cancel" <span class="visually-hidden">" request " {id.get_value()}</span></button>
-                </VerbForm>
-            </td>
-        </tr>
-    }
-    .into_any()
+    let text = move |say: fn(&RequestView) -> String| move || request().as_ref().map(say).unwrap_or_default();
+    el("tr")
+        .attr("data-request", id)
+        .attr_of("data-state", move || request().map(|r| r.state.word().to_owned()))
+        .child(
+            el("td")
+                .child(el("span").text(text(|r| r.model.to_string())))
+                .child(el("span").class("sub").text(text(|r| format!("for {}", r.client)))),
+        )
+        .child(
+            el("td")
+                .class("num nowrap")
+                .child(el("span").class("val").text(text(stands)))
+                .child(el("span").class("sub val").text(text(|r| took(r.elapsed_ms)))),
+        )
+        .child(el("td").class("num").child(button("/manage/cancel", "request", id, "Cancel")))
 }
 
 fn stands(request: &RequestView) -> String {

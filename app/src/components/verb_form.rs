@@ -1,47 +1,38 @@
 //! The one form for all verbs. Without JavaScript it posts and the server redirects back with a notice; hydrated it
 //! sends the same fields and shows the same words.
 
-use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
+use leptos::{
+    ev::{self, SubmitEvent},
+    prelude::*,
+    task::spawn_local,
+};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Element, FormData, Headers, HtmlFormElement, RequestInit, Response, UrlSearchParams};
 
-use crate::{Live, Notice};
+use crate::{
+    Live, Notice,
+    dom::{El, el},
+};
 
 /// What a hydrated form accepts: the answer as a notice, always with status 200, since a browser logs every other
 /// status as an error.
 pub const NOTICE_TYPE: &str = "application/vnd.innkeeper.notice+json";
 
 /// A form that posts its fields to a verb under `/manage`.
-#[component]
-pub fn VerbForm(
-    /// The verb's path; may change with what the form is about.
-    #[prop(into)]
-    to: Signal<&'static str>,
-    /// Classes for the layout.
-    #[prop(optional)]
-    class: &'static str,
-    /// Whether there is nothing to do at the moment.
-    #[prop(optional, into)]
-    hidden: Signal<bool>,
-    /// Fields and buttons.
-    children: Children,
-) -> impl IntoView {
+pub(crate) fn verb_form(to: &'static str) -> El {
+    verb_form_of(move || to)
+}
+
+/// The same for a verb that changes with what the form is about.
+pub(crate) fn verb_form_of(to: impl Fn() -> &'static str + Copy + Send + 'static) -> El {
     let live = expect_context::<Live>();
     let busy = RwSignal::new(None::<&'static str>);
-    view! {
-        <form
-            action=move || to.get()
-            method="post"
-            class=class
-            hidden=move || hidden.get()
-            aria-busy=move || if busy.get().is_some() { "true" } else { "false" }
-            on:submit=move |event| submit(&event, to.get_untracked(), busy, live)
-        >
-            {children()}
-        </form>
-    }
-    .into_any()
+    el("form")
+        .attr("method", "post")
+        .attr_of("action", move || Some(to().to_owned()))
+        .attr_of("aria-busy", move || busy.get().map(|_| "true".to_owned()))
+        .on(ev::submit, move |event| submit(&event, untrack(to), busy, live))
 }
 
 fn submit(event: &SubmitEvent, to: &'static str, busy: RwSignal<Option<&'static str>>, live: Live) {
@@ -94,7 +85,7 @@ async fn post(to: &str, request: &RequestInit) -> Result<Notice, JsValue> {
     let response = JsFuture::from(window().fetch_with_str_and_init(to, request)).await?;
     let text = JsFuture::from(response.unchecked_into::<Response>().text()?).await?;
     let text = text.as_string().unwrap_or_default();
-    Ok(serde_json::from_str(&text).unwrap_or_else(|_| {
+    Ok(crate::json::read(&text).unwrap_or_else(|| {
         Notice::bad("The server gave an answer that cannot be read.", "Reload this page.")
     }))
 }

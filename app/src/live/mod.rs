@@ -7,10 +7,10 @@ mod clock;
 mod keys;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use leptos::prelude::*;
-use protocol::{LedgerEvent, Model, ModelId, Sample, Snapshot, Time};
+use protocol::{LedgerEvent, Sample, Snapshot, Time};
 
 use crate::{
     First, Notice, Theme,
@@ -45,21 +45,30 @@ impl Link {
     }
 }
 
+/// What one page has gathered since it was opened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// What models held.
+    pub series: Series,
+    /// When each download was first seen.
+    pub downloads: BTreeMap<String, FirstSeen>,
+}
+
 /// The page's knowledge, in the context of every component.
 #[derive(Clone, Copy)]
 pub struct Live {
-    /// The house.
-    pub snapshot: RwSignal<Snapshot>,
+    /// The house; read with [`Live::house`].
+    snapshot: RwSignal<Arc<Snapshot>>,
     /// This moment by the server's clock; moves once a second in a browser.
     pub now: RwSignal<Time>,
     /// How fresh all this is.
     pub link: RwSignal<Link>,
+    /// Since when nothing is heard; `None`: events come.
+    pub lost_since: RwSignal<Option<Time>>,
     /// Minutes that this browser's clock is ahead of UTC; `None` before hydration: times are shown in UTC.
     pub zone: RwSignal<Option<i32>>,
-    /// What models held.
-    pub series: RwSignal<Series>,
-    /// When each download was first seen.
-    pub first_seen: RwSignal<BTreeMap<String, FirstSeen>>,
+    /// What this page has seen over time.
+    seen: RwSignal<Arc<Seen>>,
     /// What the last verb said.
     pub said: RwSignal<Option<Notice>>,
     /// What just happened, for the ear.
@@ -79,13 +88,13 @@ impl Live {
             now: RwSignal::new(first.snapshot.at),
             link: RwSignal::new(Link::Still),
             zone: RwSignal::new(None),
-            series: RwSignal::new(series),
-            first_seen: RwSignal::new(BTreeMap::new()),
+            seen: RwSignal::new(Arc::new(Seen { series, downloads: BTreeMap::new() })),
+            lost_since: RwSignal::new(None),
             said: RwSignal::new(first.notice.clone().filter(|notice| !notice.text.is_empty())),
             told: RwSignal::new(String::new()),
             theme: RwSignal::new(first.theme),
             version: StoredValue::new(first.snapshot.server.version.clone()),
-            snapshot: RwSignal::new(first.snapshot.clone()),
+            snapshot: RwSignal::new(Arc::new(first.snapshot.clone())),
         }
     }
 
@@ -98,22 +107,19 @@ impl Live {
         });
     }
 
-    /// The models' names, in the order of the table.
-    pub fn ids(self) -> Memo<Vec<ModelId>> {
-        Memo::new(move |_| self.snapshot.with(|s| s.models.iter().map(|m| m.id.clone()).collect()))
+    /// The house as it is known now; whoever reads it follows it.
+    pub fn house(self) -> Arc<Snapshot> {
+        self.snapshot.get()
     }
 
-    /// One model; `None` once it has gone from the shelf.
-    pub fn model(self, id: ModelId) -> Memo<Option<Model>> {
-        Memo::new(move |_| self.snapshot.with(|s| s.models.iter().find(|m| m.id == id).cloned()))
+    /// The same without following.
+    pub fn house_once(self) -> Arc<Snapshot> {
+        self.snapshot.get_untracked()
     }
 
-    /// Something derived from the snapshot, recomputed with it and passed on only when it differs.
-    pub fn memo<T: PartialEq + Send + Sync + 'static>(
-        self,
-        derive: impl Fn(&Snapshot) -> T + Send + Sync + 'static,
-    ) -> Memo<T> {
-        Memo::new(move |_| self.snapshot.with(&derive))
+    /// What this page has seen over time.
+    pub fn seen(self) -> Arc<Seen> {
+        self.seen.get()
     }
 
     /// A moment as `14:02:31`, or short as `14:02`, in this browser's zone once it is known.
@@ -127,25 +133,18 @@ impl Live {
 
     fn take_snapshot(self, new: Snapshot) {
         // A stream that was opened again may bring what is older than what is known.
-        if new.sequence < self.snapshot.with_untracked(|old| old.sequence) {
+        if new.sequence < self.house_once().sequence {
             return;
         }
         clock::heard(self, new.at);
-        self.first_seen.update(|seen| {
-            seen.retain(|reference, _| new.downloads.iter().any(|d| d.reference == *reference));
-            for download in &new.downloads {
-                let first = FirstSeen { at_ms: new.at.unix_ms(), done_bytes: download.done_bytes };
-                seen.entry(download.reference.clone()).or_insert(first);
-            }
-        });
-        self.remember(&new);
-        self.snapshot.set(new);
+        self.show(new);
     }
 
     fn take_sample(self, sample: Sample) {
         clock::heard(self, sample.at);
-        self.snapshot.update(|snapshot| apply(snapshot, sample));
-        self.snapshot.with_untracked(|snapshot| self.remember(snapshot));
+        let mut house = (*self.house_once()).clone();
+        apply(&mut house, sample);
+        self.show(house);
     }
 
     fn take_event(self, event: &LedgerEvent) {
@@ -155,8 +154,20 @@ impl Live {
         }
     }
 
-    fn remember(self, snapshot: &Snapshot) {
-        self.series.maybe_update(|series| series.take(snapshot));
+    fn show(self, house: Snapshot) {
+        let old = self.seen.get_untracked();
+        let known = old.downloads.keys().eq(house.downloads.iter().map(|d| &d.reference));
+        if !known || old.series.lacks(&house) {
+            let mut seen = (*old).clone();
+            seen.series.take(&house);
+            seen.downloads.retain(|reference, _| house.downloads.iter().any(|d| d.reference == *reference));
+            for download in &house.downloads {
+                let first = FirstSeen { at_ms: house.at.unix_ms(), done_bytes: download.done_bytes };
+                seen.downloads.entry(download.reference.clone()).or_insert(first);
+            }
+            self.seen.set(Arc::new(seen));
+        }
+        self.snapshot.set(Arc::new(house));
     }
 }
 

@@ -12,6 +12,7 @@ use wasm_bindgen::{JsCast, prelude::Closure};
 use web_sys::{EventSource, MessageEvent, VisibilityState};
 
 use super::{Link, Live, clock::browser_ms};
+use crate::json;
 
 /// Nothing heard for so long: what is shown is old.
 const SILENCE_MS: i64 = 4000;
@@ -55,7 +56,7 @@ fn handler<T: DeserializeOwned + 'static>(live: Live, take: fn(Live, T)) -> Hand
     Closure::new(move |event: MessageEvent| {
         connected(live);
         // What cannot be read comes from another version; the page offers a reload when it sees the version.
-        if let Some(value) = event.data().as_string().and_then(|text| serde_json::from_str(&text).ok()) {
+        if let Some(value) = event.data().as_string().and_then(|text| json::read(&text)) {
             take(live, value);
         }
     })
@@ -92,9 +93,17 @@ fn broken(live: Live) {
 }
 
 fn show(live: Live, link: Link) {
-    if live.link.get_untracked() != link {
-        live.link.set(link);
+    if live.link.get_untracked() == link {
+        return;
     }
+    live.link.set(link);
+    let since = match link {
+        Link::Live | Link::Still => None,
+        Link::Reconnecting | Link::Stale => {
+            live.lost_since.get_untracked().or(Some(live.now.get_untracked()))
+        }
+    };
+    live.lost_since.set(since);
 }
 
 fn hidden() -> bool {

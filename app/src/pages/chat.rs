@@ -1,62 +1,63 @@
 //! Chat: try a model. Streams when hydrated; without JavaScript the form posts and the server keeps the conversation.
 
-use leptos::{ev::KeyboardEvent, html::Textarea, prelude::*};
-use leptos_meta::Title;
+use leptos::{ev, prelude::*};
 use leptos_router::hooks::use_query_map;
 use protocol::{Model, ModelKind, ModelState, Snapshot};
 use wasm_bindgen::JsCast;
+use web_sys::{HtmlSelectElement, HtmlTextAreaElement};
 
+use super::page;
 use crate::{
     Live,
     chat::{self, Conversation, Line, Standing, Who},
-    components::VerbForm,
+    components::{dialog::unless, verb_form},
+    dom::{El, el, unseen},
     words::{self, about, bytes},
 };
 
 /// The page at `/chat`.
-#[component]
-pub fn ChatPage() -> impl IntoView {
+pub(crate) fn chat_page() -> AnyView {
     let live = expect_context::<Live>();
     let conversation = expect_context::<Conversation>();
     let wanted = use_query_map().with_untracked(|query| query.get("model"));
-    let chosen = RwSignal::new(live.snapshot.with_untracked(|s| first_choice(s, wanted.as_deref())));
-    let none = live.memo(|s| !s.models.iter().any(is_chat));
-    let empty = Memo::new(move |_| conversation.lines.with(Vec::is_empty));
-    view! {
-        <Title text="Chat - Innkeeper" />
-        <main id="main" class="chat" tabindex="-1">
-            <section class="talk" aria-labelledby="chat">
-                <div class="head middle">
-                    <h1 id="chat" class="mid">
-                        "Chat"
-                    </h1>
-                    <VerbForm to="/manage/forget" hidden=empty>
-                        <button class="btn small" on:click=move |_| conversation.clear()>
-                            "New conversation"
-                        </button>
-                    </VerbForm>
-                </div>
-                <div class="lines-frame" tabindex="0" role="region" aria-label="Conversation">
-                    <ol class="lines">
-                        <For each=move || conversation.lines.get() key=|line| line.id let:line>
-                            <TurnView line=line />
-                        </For>
-                    </ol>
-                    <p class="quiet empty" hidden=move || !empty.get()>
-                        {move || match none.get() {
-                            true => "There is no chat model on this machine yet. Resources shows how to get one.",
-                            false => {
-                                "Say something. A model that is not loaded is loaded for it; Resources shows what it takes \
-                                 and when it goes."
-                            }
-                        }}
-                    </p>
-                </div>
-                <Composer chosen=chosen none=none />
-            </section>
-        </main>
-    }
-    .into_any()
+    let chosen = RwSignal::new(first_choice(&live.house_once(), wanted.as_deref()));
+    let none = move || !live.house().models.iter().any(is_chat);
+    let empty = move || conversation.lines.with(Vec::is_empty);
+    let forget =
+        el("button").class("btn small").on(ev::click, move |_| conversation.clear()).say("New conversation");
+    let ids = move || conversation.lines.with(|lines| lines.iter().map(|line| line.id.to_string()).collect());
+    let turn = move |id: String| {
+        let find = |lines: &Vec<Line>| lines.iter().find(|line| line.id.to_string() == id).cloned();
+        conversation.lines.with_untracked(find).map_or_else(|| el("li"), |line| turn_view(live, line)).into()
+    };
+    let hint = move || match none() {
+        true => "There is no chat model on this machine yet. Resources shows how to get one.",
+        false => {
+            "Say something. A model that is not loaded is loaded for it; Resources shows what it takes and when it goes."
+        }
+    };
+    let lines = el("div")
+        .class("lines-frame")
+        .attr("tabindex", "0")
+        .attr("role", "region")
+        .attr("aria-label", "Conversation")
+        .child(el("ol").class("lines").each(ids, turn))
+        .child(el("p").class("quiet empty").hidden_if(move || !empty()).text(move || hint().to_owned()));
+    page("Chat", |main| {
+        main.class("chat").child(
+            el("section")
+                .class("talk")
+                .attr("aria-labelledby", "chat")
+                .child(
+                    el("div")
+                        .class("head middle")
+                        .child(el("h1").id("chat").class("mid").say("Chat"))
+                        .child(verb_form("/manage/forget").hidden_if(empty).child(forget)),
+                )
+                .child(lines)
+                .child(composer(live, conversation, chosen, none)),
+        )
+    })
 }
 
 fn is_chat(model: &Model) -> bool {
@@ -74,42 +75,36 @@ fn first_choice(snapshot: &Snapshot, wanted: Option<&str>) -> String {
         .unwrap_or_default()
 }
 
-#[component]
-fn TurnView(line: Line) -> impl IntoView {
-    let live = expect_context::<Live>();
+fn turn_view(live: Live, line: Line) -> El {
     let Line { who, model, pieces, tail, note, standing, .. } = line;
     let failed = {
         let standing = standing.clone();
-        move || standing.get() == Standing::Failed
+        move || (standing.get() == Standing::Failed).then(|| "true".to_owned())
     };
     let waiting = move || match standing.get() {
-        Standing::Waiting => Some(live.snapshot.with(|s| waits_for(s, &model))),
+        Standing::Waiting => Some(waits_for(&live.house(), &model)),
         _ => None,
     };
-    // An empty text would still be a text to the style sheet; nothing is nothing.
-    let note = move || Some(note.get()).filter(|note| !note.is_empty());
     let silent = {
         let (pieces, tail) = (pieces.clone(), tail.clone());
         move || pieces.with(Vec::is_empty) && tail.with(String::is_empty)
     };
-    let name = match who {
-        Who::User => "You",
-        Who::Assistant => "Model",
+    let places = {
+        let pieces = pieces.clone();
+        move || (0..pieces.with(Vec::len)).map(|at| at.to_string()).collect()
     };
-    view! {
-        <li class=format!("turn {}", who.word()) data-failed=move || failed().then_some("true")>
-            <span class="label">{name}</span>
-            <p class="text" hidden=silent>
-                <For each={move || pieces.get().into_iter().enumerate()} key=|(at, _)| *at let:piece>
-                    {piece.1.to_string()}
-                </For>
-                {move || tail.get()}
-            </p>
-            <p class="sub waiting">{waiting}</p>
-            <p class="sub note">{note}</p>
-        </li>
-    }
-    .into_any()
+    let piece = move |at: String| {
+        let text = pieces
+            .with_untracked(|p| at.parse().ok().and_then(|at: usize| p.get(at).map(ToString::to_string)));
+        text.unwrap_or_default().into_any()
+    };
+    el("li")
+        .class(format!("turn {}", who.word()))
+        .attr_of("data-failed", failed)
+        .child(el("span").class("label").say(if who == Who::User { "You" } else { "Model" }))
+        .child(el("p").class("text").hidden_if(silent).each(places, piece).text(move || tail.get()))
+        .child(el("p").class("sub waiting").text_if(waiting))
+        .child(el("p").class("sub note").text_if(move || Some(note.get()).filter(|note| !note.is_empty())))
 }
 
 /// What an answer waits for, in words.
@@ -124,110 +119,99 @@ fn waits_for(snapshot: &Snapshot, id: &str) -> String {
     }
 }
 
-#[component]
-fn Composer(chosen: RwSignal<String>, none: Memo<bool>) -> impl IntoView {
-    let live = expect_context::<Live>();
-    let conversation = expect_context::<Conversation>();
-    let (prompt, system) = (NodeRef::<Textarea>::new(), NodeRef::<Textarea>::new());
+fn composer(
+    live: Live,
+    conversation: Conversation,
+    chosen: RwSignal<String>,
+    none: impl Fn() -> bool + Copy + Send + 'static,
+) -> El {
+    let running = conversation.running;
     let send = move || {
-        let (Some(prompt), Some(system)) = (prompt.get_untracked(), system.get_untracked()) else { return };
+        let (Some(prompt), Some(system)) = (field("prompt"), field("system")) else { return };
         let words = prompt.value();
-        if words.trim().is_empty() || conversation.running.get_untracked() || none.get_untracked() {
+        if words.trim().is_empty() || running.get_untracked() || untrack(none) {
             return;
         }
         prompt.set_value("");
         chat::ask(conversation, live, chosen.get_untracked(), &system.value(), words);
     };
-    let on_key = move |event: KeyboardEvent| {
-        // Whoever writes with an input method confirms a word with Enter.
-        if event.key() == "Enter" && !event.shift_key() && !event.is_composing() {
-            event.prevent_default();
-            send();
-        }
+    let unable = move || match (none(), running.get()) {
+        (true, _) => "There is no chat model yet.",
+        (_, true) => "The model is still answering.",
+        _ => "",
     };
-    let running = conversation.running;
-    view! {
-        <form
-            class="composer"
-            action="/manage/chat"
-            method="post"
-            on:submit=move |event| {
+    let system = el("textarea")
+        .id("system")
+        .attr("name", "system")
+        .attr("rows", "2")
+        .attr("aria-label", "System text")
+        .attr("placeholder", "You are a helpful assistant.");
+    let prompt = el("textarea")
+        .id("prompt")
+        .attr("name", "prompt")
+        .attr("rows", "3")
+        .attr("aria-label", "Message")
+        .attr("placeholder", "Enter sends, Shift+Enter begins a new line")
+        .flag("required")
+        .on(ev::keydown, move |event| {
+            // Whoever writes with an input method confirms a word with Enter.
+            if event.key() == "Enter" && !event.shift_key() && !event.is_composing() {
                 event.prevent_default();
                 send();
             }
-        >
-            <details class="edit">
-                <summary>"What the model is told first"</summary>
-                <textarea
-                    name="system"
-                    rows="2"
-                    node_ref=system
-                    aria-label="System text"
-                    placeholder="You are a helpful assistant."
-                ></textarea>
-            </details>
-            <textarea
-                name="prompt"
-                rows="3"
-                node_ref=prompt
-                aria-label="Message"
-                placeholder="Enter sends, Shift+Enter begins a new line"
-                required
-                on:keydown=on_key
-            ></textarea>
-            <div class="line">
-                <ModelChoice chosen=chosen />
-                <span class="acts">
-                    <button type="button" class="btn" hidden=move || !running.get() on:click=|_| chat::stop()>
-                        "Stop"
-                    </button>
-                    <button
-                        class="btn main"
-                        aria-disabled=move || (running.get() || none.get()).then_some("true")
-                        title=move || match (none.get(), running.get()) {
-                            (true, _) => Some("There is no chat model yet."),
-                            (_, true) => Some("The model is still answering."),
-                            _ => None,
-                        }
-                    >
-                        "Send"
-                    </button>
-                </span>
-            </div>
-        </form>
-    }
-    .into_any()
+        });
+    let stop = el("button")
+        .attr("type", "button")
+        .class("btn")
+        .hidden_if(move || !running.get())
+        .on(ev::click, |_| chat::stop())
+        .say("Stop");
+    el("form")
+        .class("composer")
+        .attr("action", "/manage/chat")
+        .attr("method", "post")
+        .on(ev::submit, move |event| {
+            event.prevent_default();
+            send();
+        })
+        .child(
+            el("details")
+                .class("edit")
+                .child(el("summary").say("What the model is told first"))
+                .child(system),
+        )
+        .child(prompt)
+        .child(
+            el("div")
+                .class("line")
+                .child(model_choice(live, chosen))
+                .child(el("span").class("sub val").text(move || stands(&live.house(), &chosen.get())))
+                .child(
+                    el("span")
+                        .class("acts")
+                        .child(stop)
+                        .child(unless(el("button").class("btn main"), unable).say("Send")),
+                ),
+        )
 }
 
-#[component]
-fn ModelChoice(chosen: RwSignal<String>) -> impl IntoView {
-    let live = expect_context::<Live>();
-    let ids = live.memo(|s| s.models.iter().filter(|m| is_chat(m)).map(|m| m.id.clone()).collect::<Vec<_>>());
-    let stands = move || live.snapshot.with(|s| chosen.with(|id| stands(s, id)));
-    view! {
-        <label class="choice">
-            <span class="visually-hidden">"Model"</span>
-            <select
-                name="model"
-                on:change=move |event| {
-                    if let Some(select) = event.target().and_then(|t| t.dyn_into::<web_sys::HtmlSelectElement>().ok()) {
-                        chosen.set(select.value());
-                    }
-                }
-            >
-                <For each=move || ids.get() key=Clone::clone let:id>
-                    <option
-                        value=id.to_string()
-                        selected=chosen.with_untracked(|chosen| *chosen == id.to_string())
-                    >
-                        {id.to_string()}
-                    </option>
-                </For>
-            </select>
-        </label>
-        <span class="sub val">{stands}</span>
-    }
-    .into_any()
+fn field(id: &str) -> Option<HtmlTextAreaElement> {
+    document().get_element_by_id(id)?.dyn_into().ok()
+}
+
+fn model_choice(live: Live, chosen: RwSignal<String>) -> El {
+    let ids = move || live.house().models.iter().filter(|m| is_chat(m)).map(|m| m.id.to_string()).collect();
+    let option = move |id: String| {
+        let option = el("option").attr("value", id.clone()).say(id.clone());
+        if chosen.get_untracked() == id { option.flag("selected") } else { option }.into()
+    };
+    let choose = move |event: ev::Event| {
+        if let Some(select) = event.target().and_then(|t| t.dyn_into::<HtmlSelectElement>().ok()) {
+            chosen.set(select.value());
+        }
+    };
+    let select = el("select").attr("name", "model").on(ev::change, choose).each(ids, option);
+    el("label").class("choice").child(unseen("Model")).child(select)
 }
 
 /// How the chosen model stands, and what asking it would take.

@@ -1,10 +1,21 @@
 //! The pages, one a file.
-#![expect(unreachable_pub, reason = "the component macro keeps each function in a hidden module, as pub")]
 
 mod chat;
 mod not_found;
 mod resources;
 
-pub use chat::ChatPage;
-pub use not_found::NotFound;
-pub use resources::ResourcesPage;
+pub(crate) use chat::chat_page;
+pub(crate) use not_found::not_found;
+pub(crate) use resources::resources_page;
+
+use leptos::{prelude::*, view};
+use leptos_meta::Title;
+
+use crate::dom::{El, el};
+
+/// A page: its title, and the landmark that everything else stands in.
+fn page(title: &'static str, fill: impl FnOnce(El) -> El) -> AnyView {
+    let main = fill(el("main").id("main").attr("tabindex", "-1"));
+    let title = view! { <Title text=format!("{title} - Innkeeper") /> };
+    (title, AnyView::from(main)).into_any()
+}

@@ -1,21 +1,23 @@
 //! The page for a path that leads nowhere.
 
 use leptos::prelude::*;
-use leptos_meta::Title;
+
+use super::page;
+use crate::dom::el;
 
 /// Says so and shows the way back.
-#[component]
-pub fn NotFound() -> impl IntoView {
-    view! {
-        <Title text="Not found - Innkeeper" />
-        <main id="main" tabindex="-1">
-            <section>
-                <h1 class="big">"There is no such page."</h1>
-                <p>
-                    "The memory is on " <a href="/">"Resources"</a> ", a conversation on " <a href="/chat">"Chat"</a> "."
-                </p>
-            </section>
-        </main>
-    }
-    .into_any()
+pub(crate) fn not_found() -> AnyView {
+    let link = |path: &'static str, name: &'static str| el("a").attr("href", path).say(name);
+    page("Not found", |main| {
+        main.child(
+            el("section").child(el("h1").class("big").say("There is no such page.")).child(
+                el("p")
+                    .say("The memory is on ")
+                    .child(link("/", "Resources"))
+                    .say(", a conversation on ")
+                    .child(link("/chat", "Chat"))
+                    .say("."),
+            ),
+        )
+    })
 }

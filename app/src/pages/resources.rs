@@ -1,32 +1,25 @@
 //! Resources: where the memory is, who holds it, and how to get it back.
 
 use leptos::prelude::*;
-use leptos_meta::Title;
 
-use crate::components::{GivenBack, HeldChart, MemoryPanel, ModelTable, SessionsPanel};
+use super::page;
+use crate::{
+    components::{given_back, held_chart, memory_panel, model_table, sessions_panel},
+    dom::el,
+};
+
+/// Spans that a field for an idle timeout offers.
+const TIMEOUTS: [&str; 6] = ["1m", "5m", "15m", "1h", "0", "never"];
 
 /// The page at `/`.
-#[component]
-pub fn ResourcesPage() -> impl IntoView {
-    view! {
-        <Title text="Resources - Innkeeper" />
-        <main id="main" tabindex="-1">
-            <MemoryPanel />
-            <ModelTable />
-            <div class="two">
-                <GivenBack />
-                <SessionsPanel />
-            </div>
-            <HeldChart />
-            <datalist id="timeouts">
-                <option value="1m"></option>
-                <option value="5m"></option>
-                <option value="15m"></option>
-                <option value="1h"></option>
-                <option value="0">"as soon as nobody uses it"</option>
-                <option value="never"></option>
-            </datalist>
-        </main>
-    }
-    .into_any()
+pub(crate) fn resources_page() -> AnyView {
+    page("Resources", |main| {
+        main.child(memory_panel())
+            .child(model_table())
+            .child(el("div").class("two").child(given_back()).child(sessions_panel()))
+            .child(held_chart())
+            .child(
+                el("datalist").id("timeouts").children(TIMEOUTS.map(|span| el("option").attr("value", span))),
+            )
+    })
 }

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::words::took;
+use crate::{
+    json,
+    words::{fixed, took},
+};
 
 /// One event of the stream, or its whole answer when it was refused. Absent parts stay empty.
 #[derive(Debug, Default, Deserialize)]
@@ -79,7 +82,7 @@ pub struct Answer {
 impl Answer {
     /// Takes an event's data; returns the text that it adds to the answer.
     pub fn take(&mut self, data: &str) -> String {
-        let Ok(piece) = serde_json::from_str::<Piece>(data) else { return String::new() };
+        let Some(piece) = json::read::<Piece>(data) else { return String::new() };
         self.usage = piece.usage.or(self.usage);
         self.timings = piece.timings.or(self.timings);
         self.fault = piece.error.or(self.fault.take());
@@ -96,7 +99,7 @@ impl Answer {
         let mut parts = Vec::new();
         if let Some(t) = self.timings {
             if t.tokens_per_second > 0.0 {
-                parts.push(format!("{:.0} tok/s", t.tokens_per_second));
+                parts.push(format!("{} tok/s", fixed(t.tokens_per_second, 0)));
             }
             parts.push(format!("first token after {}", took(t.ttft_ms.max(0.0) as u64)));
         }
@@ -106,7 +109,7 @@ impl Answer {
         if let Some(t) = self.timings {
             match t.load_ms {
                 Some(ms) if ms > 0.0 => {
-                    parts.push(format!("{model} was loaded for it in {}", took(ms as u64)))
+                    parts.push(format!("{model} was loaded for it in {}", took(ms as u64)));
                 }
                 _ => parts.push("was already loaded".to_owned()),
             }
@@ -123,7 +126,7 @@ impl Answer {
 
 /// What a person is told about an answer that was refused: the body's own words, else the status.
 pub fn refusal(status: u16, body: &str) -> Fault {
-    let said = serde_json::from_str::<Piece>(body).ok().and_then(|piece| piece.error);
+    let said = json::read::<Piece>(body).and_then(|piece| piece.error);
     said.filter(|fault| !fault.message.is_empty()).unwrap_or_else(|| Fault {
         message: format!("The server answered with status {status} and no explanation."),
         hint: Some("Look at the server's log.".to_owned()),

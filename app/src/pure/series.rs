@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use protocol::{ModelId, Snapshot, Time};
 
 use super::held;
+use crate::words::fixed;
 
 /// How far back the series reaches.
 pub const SPAN_MS: i64 = 15 * 60 * 1000;
@@ -45,19 +46,22 @@ pub struct Series {
 }
 
 impl Series {
-    /// Takes what a snapshot says, unless a point of the last seconds already says the same models. Returns whether
-    /// anything was taken.
+    /// Whether a snapshot says something new: no point of the last seconds says the same models.
+    pub fn lacks(&self, snapshot: &Snapshot) -> bool {
+        let Some(last) = self.points.back() else { return true };
+        let age = snapshot.at.unix_ms() - last.at.unix_ms();
+        let held = snapshot.models.iter().filter(|m| held(m) > 0).map(|m| &m.id);
+        age >= STEP_MS || (age > 0 && !held.eq(last.held.iter().map(|(id, _)| id)))
+    }
+
+    /// Takes what a snapshot says, if it says something new. Returns whether it did.
     pub fn take(&mut self, snapshot: &Snapshot) -> bool {
+        if !self.lacks(snapshot) {
+            return false;
+        }
         let held: Vec<_> =
             snapshot.models.iter().map(|m| (m.id.clone(), held(m))).filter(|(_, bytes)| *bytes > 0).collect();
         let at = snapshot.at;
-        if let Some(last) = self.points.back() {
-            let age = at.unix_ms() - last.at.unix_ms();
-            let same = last.held.iter().map(|(id, _)| id).eq(held.iter().map(|(id, _)| id));
-            if age <= 0 || (age < STEP_MS && same) {
-                return false;
-            }
-        }
         self.points.push_back(Point { at, held });
         while self.points.front().is_some_and(|first| at.unix_ms() - first.at.unix_ms() > SPAN_MS) {
             self.points.pop_front();
@@ -146,13 +150,13 @@ fn draw(path: &mut String, steps: &[(f64, f64, f64, f64)]) {
     // A lone point has no width; it is drawn as thick as a line.
     let end = last.1.max(first.0 + 1.0);
     // Writing into a String cannot fail.
-    let _ = write!(path, "M{:.1} {:.1}", first.0, first.3);
+    let _ = write!(path, "M{} {}", fixed(first.0, 1), fixed(first.3, 1));
     for (from, _, upper, _) in steps {
-        let _ = write!(path, "H{from:.1}V{upper:.1}");
+        let _ = write!(path, "H{}V{}", fixed(*from, 1), fixed(*upper, 1));
     }
-    let _ = write!(path, "H{end:.1}");
+    let _ = write!(path, "H{}", fixed(end, 1));
     for (from, _, _, lower) in steps.iter().rev() {
-        let _ = write!(path, "V{lower:.1}H{from:.1}");
+        let _ = write!(path, "V{}H{}", fixed(*lower, 1), fixed(*from, 1));
     }
     path.push('Z');
 }

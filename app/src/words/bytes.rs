@@ -1,5 +1,7 @@
 //! Bytes as people read them: binary units, three significant digits.
 
+use super::fixed;
+
 const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /// An amount with three significant digits: `33.1 MiB`, `1.05 GiB`, `934 MiB`.
@@ -13,25 +15,29 @@ pub fn about(amount: u64) -> String {
     let unit = unit_of(amount);
     let value = scaled(amount, unit);
     if unit > 2 {
-        bytes(amount)
-    } else if amount > 0 && value < 9.95 {
-        format!("{value:.1} {}", UNITS[unit])
-    } else {
-        format!("{value:.0} {}", UNITS[unit])
+        return bytes(amount);
     }
+    let decimals = if amount > 0 && value < 9.95 { 1 } else { 0 };
+    format!("{} {}", fixed(value, decimals), UNITS[unit])
 }
 
 /// A round amount, without digits that say nothing: `48 MiB`, `1.5 GiB`.
 pub fn round(amount: u64) -> String {
     let unit = unit_of(amount);
-    format!("{} {}", scaled(amount, unit), UNITS[unit])
+    let tenths = fixed(scaled(amount, unit), 1);
+    format!("{} {}", tenths.strip_suffix(".0").unwrap_or(&tenths), UNITS[unit])
 }
 
 /// A part and its whole in the whole's unit: `33.1 of 33.1 MiB`.
 pub fn part_of(part: u64, whole: u64) -> String {
     let unit = unit_of(whole);
     let decimals = decimals(whole, unit);
-    format!("{:.decimals$} of {:.decimals$} {}", scaled(part, unit), scaled(whole, unit), UNITS[unit])
+    format!(
+        "{} of {} {}",
+        fixed(scaled(part, unit), decimals),
+        fixed(scaled(whole, unit), decimals),
+        UNITS[unit]
+    )
 }
 
 /// An amount that may be negative: `-12.0 MiB`.
@@ -54,7 +60,7 @@ fn scaled(amount: u64, unit: usize) -> f64 {
     amount as f64 / 1024_f64.powi(unit as i32)
 }
 
-fn decimals(amount: u64, unit: usize) -> usize {
+fn decimals(amount: u64, unit: usize) -> u32 {
     let value = scaled(amount, unit);
     if amount == 0 || value >= 99.95 {
         0
@@ -66,8 +72,7 @@ fn decimals(amount: u64, unit: usize) -> usize {
 }
 
 fn figure(amount: u64, unit: usize) -> String {
-    let decimals = decimals(amount, unit);
-    format!("{:.decimals$}", scaled(amount, unit))
+    fixed(scaled(amount, unit), decimals(amount, unit))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod bytes;
 mod clock;
 mod ledger;
 mod model;
+#[cfg(feature = "ssr")]
 mod notice;
 mod receipt;
 mod span;
@@ -14,6 +15,7 @@ pub use bytes::{about, bytes, part_of, round, signed};
 pub use clock::{clock, short_clock};
 pub use ledger::told;
 pub use model::{Unloads, about_file, idle_timeout, in_use, state, state_more, unloads};
+#[cfg(feature = "ssr")]
 pub use notice::{notice, refused};
 pub use receipt::{ReceiptWords, receipt};
 pub use span::{setting, span, took};
@@ -24,6 +26,21 @@ pub fn count(number: u64, noun: &str) -> String {
         0 => format!("no {noun}s"),
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),
+    }
+}
+
+/// How much of a whole is done, 0 to 100; 100 only when all of it is.
+pub fn percent(done: u64, total: u64) -> u64 {
+    if total == 0 { 0 } else { (done.min(total) as f64 / total as f64 * 100.0).floor() as u64 }
+}
+
+/// A number that is not negative with so many decimals. Rust's own way to print a float is 20 kB of tables.
+pub fn fixed(value: f64, decimals: u32) -> String {
+    let scale = 10_u64.pow(decimals);
+    let scaled = (value.max(0.0) * scale as f64).round() as u64;
+    match decimals {
+        0 => scaled.to_string(),
+        _ => format!("{}.{:0width$}", scaled / scale, scaled % scale, width = decimals as usize),
     }
 }
 
@@ -42,7 +59,7 @@ pub fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let Some(first) = letters.next() else { return String::new() };
     let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
+    format!("{}{}{stop}", first.to_ascii_uppercase(), letters.as_str())
 }
 
 #[cfg(test)]
@@ -58,6 +75,16 @@ mod tests {
         assert_eq!(list(&items), "a, b and c");
         assert_eq!(list(&items[..2]), "a and b");
         assert_eq!(list(&[]), "");
+    }
+
+    #[test]
+    fn numbers_are_printed_as_rust_prints_them() {
+        for (value, decimals) in
+            [(0.0, 0), (0.0, 2), (33.14, 1), (0.05, 2), (9.999, 2), (41.7, 0), (123_456.75, 1)]
+        {
+            assert_eq!(fixed(value, decimals), format!("{value:.*}", decimals as usize));
+        }
+        assert_eq!(fixed(-1.0, 1), "0.0");
     }
 
     #[test]

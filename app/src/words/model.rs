@@ -34,7 +34,7 @@ pub fn about_file(model: &Model) -> String {
 pub fn state(model: &Model) -> String {
     match model.state {
         ModelState::Loading => match &model.progress {
-            Some(p) if p.total > 0 => format!("{}, {}\u{a0}%", p.stage, percent(p.done, p.total)),
+            Some(p) if p.total > 0 => format!("{}, {}\u{a0}%", p.stage, super::percent(p.done, p.total)),
             Some(p) if !p.stage.is_empty() => p.stage.clone(),
             _ => "loading".to_owned(),
         },
@@ -54,7 +54,7 @@ pub fn state_more(model: &Model, now: Time) -> String {
         ModelState::Ready => {
             let speed = model.instances.first().and_then(|i| i.tokens_per_second);
             match (speed, model.idle_since) {
-                (Some(speed), _) => format!("{speed:.0} tok/s now"),
+                (Some(speed), _) => format!("{} tok/s now", super::fixed(speed, 0)),
                 (None, Some(since)) => format!("idle {}", span(between(since, now))),
                 (None, None) => String::new(),
             }
@@ -115,16 +115,12 @@ pub fn idle_timeout(timeout: IdleTimeout) -> String {
     }
 }
 
-/// How much of a whole is done, 0 to 100; 100 only when all of it is.
-fn percent(done: u64, total: u64) -> u64 {
-    (done.min(total) as f64 / total as f64 * 100.0).floor() as u64
-}
-
 fn between(from: Time, to: Time) -> u64 {
     u64::try_from(to.unix_ms() - from.unix_ms()).unwrap_or(0)
 }
 
 /// What a model holds, for a sentence: `33.1 MiB`, with what stands on GPUs; `None`: not measured.
+#[cfg(feature = "ssr")]
 pub(super) fn holds(model: &Model) -> Option<String> {
     let memory = model.instances.first()?.memory.as_ref()?;
     let ram = bytes(memory.private_bytes);

@@ -1,11 +1,13 @@
 //! Spans of time as people read them.
 
+use super::fixed;
+
 /// A measured duration: `12 ms`, `0.21 s`, `4.2 s`, `1 min 48 s`.
 pub fn took(ms: u64) -> String {
     match ms {
         0..100 => format!("{ms} ms"),
-        100..995 => format!("{:.2} s", ms as f64 / 1000.0),
-        995..59_950 => format!("{:.1} s", ms as f64 / 1000.0),
+        100..995 => format!("{} s", fixed(ms as f64 / 1000.0, 2)),
+        995..59_950 => format!("{} s", fixed(ms as f64 / 1000.0, 1)),
         _ => span(ms),
     }
 }
