@@ -17,6 +17,9 @@ pub enum Error {
     /// The system refused the map.
     #[error("The file could not be mapped: {0}.")]
     Map(std::io::Error),
+    /// The system has no memory to give.
+    #[error("The system gave no memory for the conversation: {0}.")]
+    Memory(std::io::Error),
     /// A file that is not what its name says.
     #[error("{what} cannot be read: {why}.")]
     BadPart {
@@ -26,7 +29,7 @@ pub enum Error {
         why: String,
     },
     /// A model family without code.
-    #[error("Models of the family {0} are not served; llama, mistral, qwen2 and smollm are.")]
+    #[error("Models of the family {0} are not served; llama, mistral, smollm, qwen2 and qwen3 are.")]
     Family(String),
     /// A tokenizer without code.
     #[error("The tokenizer {0} is not known, and a guess would make wrong tokens; the model cannot be used.")]
@@ -88,6 +91,7 @@ impl Error {
             | Self::NotChat
             | Self::NotEmbedding => ErrorCode::BadRequest,
             Self::ContextExceeded { .. } => ErrorCode::ContextExceeded,
+            Self::Memory(_) => ErrorCode::OutOfMemory,
             Self::Compute(_) => ErrorCode::Internal,
         }
     }

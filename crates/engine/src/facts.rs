@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use link::{Facts, Footprint};
 
 use crate::error::Error;
-use crate::models::{config::LlamaConfig, stock};
+use crate::models::{config::LlamaConfig, llama, stock};
 use crate::tokenizer;
 use crate::weights::Weights;
 
@@ -36,7 +36,7 @@ pub(crate) fn of_gguf(weights: &Weights) -> Result<(Facts, LlamaConfig), Error> 
 
 fn served(weights: &Weights) -> Result<LlamaConfig, Error> {
     match crate::models::config::family(weights)? {
-        "llama" => LlamaConfig::read(weights),
+        "llama" | "qwen2" | "qwen3" => LlamaConfig::read(weights),
         other => Err(Error::Family(other.to_owned())),
     }
 }
@@ -52,12 +52,23 @@ fn quantization(weights: &Weights) -> String {
 
 fn footprint(weights: &Weights, config: &LlamaConfig) -> Footprint {
     let tensors: u64 = weights.tensors().map(|view| view.bytes.len() as u64).sum();
+    let runtime_bytes = PROCESS_BYTES + tokenizer::bytes(weights);
+    if llama::serves(weights, config) {
+        return Footprint {
+            weights_bytes: llama::private_bytes(weights),
+            mapped_bytes: tensors,
+            kv_bytes_per_token: llama::position_bytes(config),
+            scratch_bytes: llama::scratch_bytes(config),
+            runtime_bytes,
+        };
+    }
+    // candle makes plain floats of the token table.
     let table = 4 * u64::from(config.vocabulary) * u64::from(config.width);
     Footprint {
         weights_bytes: tensors + table,
         mapped_bytes: 0,
         kv_bytes_per_token: stock::position_bytes(config),
         scratch_bytes: 32 << 20,
-        runtime_bytes: PROCESS_BYTES + tokenizer::bytes(weights),
+        runtime_bytes,
     }
 }

@@ -10,6 +10,8 @@ use crate::bert::{Bert, BertFiles};
 use crate::chat::Chat;
 use crate::error::Error;
 use crate::facts::{self, DEFAULT_CONTEXT};
+use crate::models::Decoder;
+use crate::models::llama::{self, Llama};
 use crate::models::stock::{self, Stock};
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
@@ -108,13 +110,19 @@ fn chat(
     progress(Stage::Tokenizer, 1, 1);
     let context = order.context.unwrap_or(DEFAULT_CONTEXT).clamp(1, facts.context);
     let mut steps = 0;
-    let decoder = Stock::load(&weights, &config, context, &mut |done, total| {
+    let mut weighed = |done, total| {
         steps += 1;
         progress(Stage::Weights, done, total);
-    })?;
-    let context = crate::models::Decoder::context(&decoder);
-    let chat = Chat::new(tokenizer, template, Box::new(decoder), steps);
-    let ready = ready(facts, context, order.threads, stock::NAME);
+    };
+    let (decoder, served_by): (Box<dyn Decoder>, String) = if llama::serves(&weights, &config) {
+        let llama = Llama::load(weights, config, context, order.threads, &mut weighed)?;
+        let served_by = llama.served_by();
+        (Box::new(llama), served_by)
+    } else {
+        (Box::new(Stock::load(&weights, &config, context, &mut weighed)?), stock::NAME.to_owned())
+    };
+    let ready = ready(facts, decoder.context(), order.threads, &served_by);
+    let chat = Chat::new(tokenizer, template, decoder, steps);
     Ok((LoadedModel(Loaded::Chat(chat)), ready))
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 
 use memmap2::{Advice, Mmap};
 
@@ -25,6 +26,13 @@ pub(crate) struct Weights {
 pub(crate) struct TensorView<'a> {
     pub(crate) entry: &'a TensorEntry,
     pub(crate) bytes: &'a [u8],
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    part: usize,
+    bytes: Range<usize>,
 }
 
 /// Maps a file for reading.
@@ -86,6 +94,16 @@ impl Weights {
     /// A tensor, if it is there.
     pub(crate) fn find(&self, name: &str) -> Option<TensorView<'_>> {
         self.tensors.get(name).map(|(part, entry)| self.view(*part, entry))
+    }
+
+    /// Where a tensor lies, for one who keeps the place and not the borrow.
+    pub(crate) fn place(&self, name: &str) -> Option<Place> {
+        self.tensors.get(name).map(|(part, entry)| Place { part: *part, bytes: entry.bytes.clone() })
+    }
+
+    /// The bytes at a place that [`Self::place`] gave.
+    pub(crate) fn at(&self, place: &Place) -> &[u8] {
+        &self.parts[place.part][place.bytes.clone()]
     }
 
     fn view<'a>(&'a self, part: usize, entry: &'a TensorEntry) -> TensorView<'a> {

@@ -28,8 +28,8 @@ pub(crate) struct LlamaConfig {
     pub(crate) rope_width: u32,
     pub(crate) norm_epsilon: f32,
     pub(crate) experts: u32,
-    /// The file scales positions in a way of its own.
-    pub(crate) scaled_rope: bool,
+    /// The file brings a factor for each frequency of the positions.
+    pub(crate) rope_factors: bool,
 }
 
 impl LlamaConfig {
@@ -46,6 +46,9 @@ impl LlamaConfig {
         let table = required(weights, "token_embd.weight")?;
         let vocabulary = u32::try_from(table.entry.shape.get(1).copied().unwrap_or(0)).unwrap_or(0);
         let scaling = weights.text(&key("rope.scaling.type"))?.unwrap_or("none");
+        if scaling != "none" {
+            return Err(Error::Family(format!("{family} with positions scaled by {scaling}")));
+        }
         let config = Self {
             layers: metadata.count(&key("block_count"), MOST_LAYERS)?,
             width,
@@ -59,7 +62,7 @@ impl LlamaConfig {
             rope_width: optional(metadata, &key("rope.dimension_count"), MOST_WIDTH)?.unwrap_or(head_width),
             norm_epsilon: metadata.float(&key("attention.layer_norm_rms_epsilon"))?.unwrap_or(1e-5),
             experts: optional(metadata, &key("expert_count"), 4096)?.unwrap_or(0),
-            scaled_rope: scaling != "none" || weights.find("rope_freqs.weight").is_some(),
+            rope_factors: weights.find("rope_freqs.weight").is_some(),
             family,
         };
         config.check()?;

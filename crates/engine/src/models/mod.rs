@@ -1,6 +1,7 @@
 //! What the scheduler needs from a decoder, and the decoders that there are.
 
 pub(crate) mod config;
+pub(crate) mod llama;
 pub(crate) mod stock;
 
 use crate::error::Error;

@@ -47,8 +47,8 @@ impl Stock {
         context: u32,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
-        if config.scaled_rope {
-            return Err(Error::Family(format!("{} with scaled positions", config.family)));
+        if config.rope_factors || config.family != "llama" {
+            return Err(Error::Family(format!("{} with these tensor types", config.family)));
         }
         let (content, mut reader) = describe(weights, config, progress);
         let empty = guarded(|| Ok(ModelWeights::from_gguf(content, &mut reader, &Device::Cpu)?))?;

@@ -1,0 +1,145 @@
+//! The block formats and what they mean, one value after another. Every fast path is tested against these. Source: ggml's
+//! `dequantize_row_*`.
+
+use crate::half::from_half;
+
+/// A block format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the field")]
+pub enum Kind {
+    F32,
+    F16,
+    Bf16,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q4K,
+    Q5K,
+    Q6K,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
+    /// Values and bytes of a block.
+    pub const fn block(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Q4_0 => (32, 18),
+            Self::Q4_1 => (32, 20),
+            Self::Q5_0 => (32, 22),
+            Self::Q5_1 => (32, 24),
+            Self::Q8_0 => (32, 34),
+            Self::Q4K => (256, 144),
+            Self::Q5K => (256, 176),
+            Self::Q6K => (256, 210),
+        }
+    }
+
+    /// Bytes of a row of `k` values.
+    pub const fn row_bytes(self, k: usize) -> usize {
+        let (values, bytes) = self.block();
+        k / values * bytes
+    }
+}
+
+fn half_at(block: &[u8], at: usize) -> f32 {
+    from_half(u16::from_le_bytes([block[at], block[at + 1]]))
+}
+
+/// Writes the values of a row; `row` holds whole blocks, as many as `out` needs.
+pub fn dequantise(kind: Kind, row: &[u8], out: &mut [f32]) {
+    let (values, bytes) = kind.block();
+    assert_eq!(row.len() / bytes * values, out.len(), "the row has another length");
+    for (block, out) in row.chunks_exact(bytes).zip(out.chunks_exact_mut(values)) {
+        match kind {
+            Kind::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
+            Kind::F16 => out[0] = half_at(block, 0),
+            Kind::Bf16 => out[0] = f32::from_bits(u32::from(u16::from_le_bytes([block[0], block[1]])) << 16),
+            Kind::Q8_0 => {
+                let d = half_at(block, 0);
+                for (value, byte) in out.iter_mut().zip(&block[2..]) {
+                    *value = d * f32::from(byte.cast_signed());
+                }
+            }
+            Kind::Q4_0 => nibbles(&block[2..], out, half_at(block, 0), -8.0, 0.0, None),
+            Kind::Q4_1 => nibbles(&block[4..], out, half_at(block, 0), 0.0, half_at(block, 2), None),
+            Kind::Q5_0 => nibbles(&block[6..], out, half_at(block, 0), -16.0, 0.0, Some(&block[2..6])),
+            Kind::Q5_1 => {
+                nibbles(&block[8..], out, half_at(block, 0), 0.0, half_at(block, 2), Some(&block[4..8]))
+            }
+            Kind::Q4K | Kind::Q5K => super_block(kind, block, out),
+            Kind::Q6K => six_bits(block, out),
+        }
+    }
+}
+
+/// Sixteen bytes of nibbles: first the low ones, then the high ones; a fifth bit each if there is one.
+fn nibbles(q: &[u8], out: &mut [f32], d: f32, offset: f32, m: f32, fifth: Option<&[u8]>) {
+    let high = fifth.map_or(0, |bits| u32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]]));
+    for (at, value) in out.iter_mut().enumerate() {
+        let nibble = if at < 16 { q[at] & 15 } else { q[at - 16] >> 4 };
+        let bit = ((high >> at) & 1) as u8;
+        *value = d * (f32::from(nibble | bit << 4) + offset) + m;
+    }
+}
+
+/// Scale and minimum of the `j`th of eight sub-blocks, six bits each in twelve bytes.
+fn scale_and_min(j: usize, packed: &[u8]) -> (f32, f32) {
+    let (scale, min) = if j < 4 {
+        (packed[j] & 63, packed[j + 4] & 63)
+    } else {
+        ((packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4, (packed[j + 4] >> 4) | (packed[j] >> 6) << 4)
+    };
+    (f32::from(scale), f32::from(min))
+}
+
+fn super_block(kind: Kind, block: &[u8], out: &mut [f32]) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    let scales = &block[4..16];
+    let (fifth, q) =
+        if kind == Kind::Q5K { block[16..].split_at(32) } else { (&block[16..16], &block[16..]) };
+    for (j, out) in out.chunks_exact_mut(32).enumerate() {
+        let (scale, min) = scale_and_min(j, scales);
+        for (at, value) in out.iter_mut().enumerate() {
+            let byte = q[j / 2 * 32 + at];
+            let nibble = if j % 2 == 0 { byte & 15 } else { byte >> 4 };
+            let bit = fifth.get(at).map_or(0, |bits| (bits >> j) & 1);
+            *value = d * scale * f32::from(nibble | bit << 4) - dmin * min;
+        }
+    }
+}
+
+fn six_bits(block: &[u8], out: &mut [f32]) {
+    let d = half_at(block, 208);
+    for (half, out) in out.chunks_exact_mut(128).enumerate() {
+        let low = &block[half * 64..];
+        let high = &block[128 + half * 32..];
+        let scales = &block[192 + half * 8..];
+        for (at, value) in out.iter_mut().enumerate() {
+            let (quarter, l) = (at / 32, at % 32);
+            let byte = low[l + 32 * (quarter % 2)];
+            let nibble = if quarter < 2 { byte & 15 } else { byte >> 4 };
+            let bits = (high[l] >> (2 * quarter)) & 3;
+            let q = i16::from(nibble | bits << 4) - 32;
+            let scale = scales[l / 16 + 2 * quarter].cast_signed();
+            *value = d * f32::from(scale) * f32::from(q);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Arithmetic on the quantised blocks of GGUF, on slices that stay where they are. The only arithmetic `unsafe` in the
+//! house. Knows shapes and block formats, no model. Which instructions run is decided at run time; a row's result does
+//! not depend on the rows beside it, on the number of threads or on how the work was cut.
+
+mod activations;
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod blocks;
+mod half;
+mod matmul;
+mod pool;
+
+#[cfg(test)]
+mod tests;
+
+pub use activations::Activations;
+pub use attention::{Attention, Page, exp};
+pub use blocks::{Kind, dequantise};
+pub use half::{as_halves, as_halves_mut, from_half, to_half};
+pub use matmul::{Job, Level, Matrix, level, matmul};
+pub use pool::Pool;
