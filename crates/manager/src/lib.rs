@@ -1,7 +1,7 @@
 //! The life cycle of models: who may use one, when it is loaded, when it goes, and the proof that its memory came
 //! back.
 //!
-//! The core is pure: [`step`] is the only writer of life-cycle state, the actor owns that state and carries out what
+//! The core is pure: `step` is the only writer of life-cycle state, the actor owns that state and carries out what
 //! the core decided. This room knows no HTTP, no inference, no process, no driver, and no clock but the one that it
 //! is given.
 

@@ -319,8 +319,9 @@ impl Walk {
         self.rig.house.models.iter().map(|(id, record)| (id.clone(), record.state.word())).collect()
     }
 
-    /// The server stops, the launcher does its part, and everything must have come to an end.
-    fn end(mut self) -> usize {
+    /// The server stops while `more` goes on happening, the launcher does its part, and everything must have come to
+    /// an end.
+    fn end(mut self, more: impl Iterator<Item = (u8, u8, u16)>) -> usize {
         self.stopping = true;
         let now = self.rig.now.mono;
         for epoch in self.workers.keys() {
@@ -328,6 +329,7 @@ impl Walk {
         }
         self.ask(None, |ticket| Event::ShutDown { ticket });
         self.lease("a", 0, 1);
+        more.for_each(|(what, which, how)| self.go(what, which, how));
         for _ in 0..50 {
             self.pass(500);
             for (epoch, (model, life)) in self.workers.clone() {
@@ -363,11 +365,15 @@ fn every_rule_holds_after_every_step_of_a_long_random_walk() {
     let mut answered = 0;
     for seed in 1..=200 {
         let (mut walk, mut dice) = (Walk::new(), Dice(seed));
-        for _ in 0..1000 {
+        let mut next = || {
             let [what, which, low, high, ..] = dice.roll().to_le_bytes();
-            walk.go(what, which, u16::from_le_bytes([low, high]));
+            (what, which, u16::from_le_bytes([low, high]))
+        };
+        for _ in 0..1000 {
+            let (what, which, how) = next();
+            walk.go(what, which, how);
         }
-        answered += walk.end();
+        answered += walk.end((0..60).map(|_| next()));
     }
     assert!(answered > 50_000, "the walk asked for too little to prove anything: {answered}");
 }
@@ -381,9 +387,10 @@ proptest! {
         steps in proptest::collection::vec(any::<(u8, u8, u16)>(), 0..60),
     ) {
         let mut walk = Walk::new();
-        for (what, which, how) in steps {
-            walk.go(what, which, how);
+        let (before, after) = steps.split_at(steps.len() * 3 / 4);
+        for (what, which, how) in before {
+            walk.go(*what, *which, *how);
         }
-        walk.end();
+        walk.end(after.iter().copied());
     }
 }
