@@ -4,7 +4,7 @@
 use std::{io, os::fd::OwnedFd, time::Duration};
 
 use link::{FromWorker, Message, ToWorker, WireError, nonblocking};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout, timeout_at};
 
 use crate::{
     process::{Death, Process},
@@ -12,10 +12,8 @@ use crate::{
     watch::{Hang, Watch, Work},
 };
 
-/// How long what a dead worker had still sent may take to be read.
-const LAST_WORDS: Duration = Duration::from_millis(250);
-/// How long a worker that has closed its channel may take to end.
-const CLOSED_TO_DEAD: Duration = Duration::from_secs(1);
+/// From the close of the channel, or the end of the process, until both have come and all that was said is read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What happened next.
 #[derive(Debug)]
@@ -37,7 +35,8 @@ pub(crate) struct Line {
     pub(crate) process: Process,
     watch: Watch,
     tick: Interval,
-    closed: bool,
+    /// Until when the rest may take, once the channel is closed or the process has ended.
+    closed: Option<Instant>,
 }
 
 impl Line {
@@ -48,7 +47,7 @@ impl Line {
         let (reader, writer) = nonblocking::split(spawned.channel)?;
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok((Self { reader, writer, process, watch: Watch::default(), tick, closed: false }, spawned.stderr))
+        Ok((Self { reader, writer, process, watch: Watch::default(), tick, closed: None }, spawned.stderr))
     }
 
     /// Queues a message. Those that are built here are small; a request's frame comes ready-made.
@@ -66,8 +65,8 @@ impl Line {
     /// The next step. `work` is what the worker has to do at present. May be dropped and called again.
     pub(crate) async fn next(&mut self, work: Work) -> Step {
         loop {
-            if self.closed {
-                return self.last_words().await;
+            if let Some(until) = self.closed {
+                return self.last_words(until).await;
             }
             tokio::select! {
                 received = self.reader.receive() => match received {
@@ -76,12 +75,12 @@ impl Line {
                         self.watch.moved();
                         return Step::Said(message);
                     }
-                    Ok(None) | Err(WireError::Cut) => self.closed = true,
+                    Ok(None) | Err(WireError::Cut) => self.close(),
                     Err(error) => return Step::Broken(error),
                 },
                 // A write that fails means a closed channel, out of which there may still be something to read.
-                flushed = self.writer.flush(), if !self.writer.is_empty() => self.closed = flushed.is_err(),
-                _ = self.process.ended() => self.closed = true,
+                flushed = self.writer.flush(), if !self.writer.is_empty() => if flushed.is_err() { self.close() },
+                _ = self.process.ended() => self.close(),
                 _ = self.tick.tick(), if work != Work::Start => match self.watch.tick(work).map(|n| self.say(&ToWorker::Ping { n }, Vec::new())) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return Step::Broken(error),
@@ -91,17 +90,21 @@ impl Line {
         }
     }
 
-    /// Hands out what a closed channel still holds, then the end of its process.
-    async fn last_words(&mut self) -> Step {
-        loop {
-            match timeout(LAST_WORDS, self.reader.receive()).await {
+    fn close(&mut self) {
+        self.closed = Some(Instant::now() + LAST_WORDS);
+    }
+
+    /// Hands out what a closed channel still holds, then the end of its process; all of it until then.
+    async fn last_words(&mut self, until: Instant) -> Step {
+        while Instant::now() < until {
+            match timeout_at(until, self.reader.receive()).await {
                 Ok(Ok(Some(FromWorker::Pong { .. }))) => {}
                 Ok(Ok(Some(message))) => return Step::Said(message),
                 Ok(Err(error)) if !matches!(error, WireError::Cut) => return Step::Broken(error),
                 _ => break,
             }
         }
-        match timeout(CLOSED_TO_DEAD, self.process.ended()).await {
+        match timeout_at(until, self.process.ended()).await {
             Ok(death) => Step::Ended(death),
             Err(_) => Step::Broken(WireError::Cut),
         }
@@ -113,8 +116,8 @@ impl Line {
             loop {
                 tokio::select! {
                     death = self.process.ended() => return death,
-                    flushed = self.writer.flush(), if !self.closed && !self.writer.is_empty() => {
-                        self.closed |= flushed.is_err();
+                    flushed = self.writer.flush(), if self.closed.is_none() && !self.writer.is_empty() => {
+                        if flushed.is_err() { self.close() }
                     }
                 }
             }

@@ -31,6 +31,15 @@ pub(crate) fn a_worker_that_says_nothing_is_given_up() {
     run(refused_with("silent", "did not report in time"));
 }
 
+pub(crate) fn a_worker_that_is_called_by_hand_says_what_it_is_and_leaves() {
+    let called = std::process::Command::new("/proc/self/exe")
+        .args(["@worker", "--nonce", "guessed"])
+        .output()
+        .unwrap();
+    assert_eq!(called.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&called.stderr).contains("starts its own workers"), "{called:?}");
+}
+
 fn descriptors(pid: &str) -> Vec<(u32, String)> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     open.filter_map(|entry| {

@@ -71,6 +71,7 @@ const TESTS: &[(&str, fn())] = tests![
     isolation::a_hello_with_a_wrong_nonce_is_refused,
     isolation::a_hello_of_another_build_is_refused,
     isolation::a_worker_that_says_nothing_is_given_up,
+    isolation::a_worker_that_is_called_by_hand_says_what_it_is_and_leaves,
     isolation::a_worker_inherits_nothing_from_the_server_or_another_worker,
     isolation::a_worker_is_confined_from_its_first_moment,
     isolation::a_worker_outlives_the_thread_that_asked_for_it,
