@@ -1,5 +1,7 @@
 //! The engine against independent implementations, on the real files (tests/golden/README.md).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use link::{Embed, Finish, Generate, Prompt, Role, Turn};

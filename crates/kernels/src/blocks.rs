@@ -82,7 +82,7 @@ pub fn dequantise(kind: Kind, row: &[u8], out: &mut [f32]) {
             Kind::Q4_1 => nibbles(&block[4..], out, half_at(block, 0), 0.0, half_at(block, 2), None),
             Kind::Q5_0 => nibbles(&block[6..], out, half_at(block, 0), -16.0, 0.0, Some(&block[2..6])),
             Kind::Q5_1 => {
-                nibbles(&block[8..], out, half_at(block, 0), 0.0, half_at(block, 2), Some(&block[4..8]))
+                nibbles(&block[8..], out, half_at(block, 0), 0.0, half_at(block, 2), Some(&block[4..8]));
             }
             Kind::Q4K | Kind::Q5K => super_block(kind, block, out),
             Kind::Q6K => six_bits(block, out),

@@ -184,7 +184,7 @@ fn every_item_is_done_once_by_every_number_of_threads() {
 fn a_panic_in_a_helper_reaches_the_caller_and_the_pool_goes_on() {
     let mut pool = Pool::new(2);
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        pool.run(64, &|n| assert!(n != 40, "on purpose"))
+        pool.run(64, &|n| assert!(n != 40, "on purpose"));
     }));
     assert!(caught.is_err());
 }

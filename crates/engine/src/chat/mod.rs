@@ -227,7 +227,10 @@ impl Chat {
                     Some(Next::More) => {}
                     Some(Next::End(text, finish)) => ends.push((number, Ok((text, finish)))),
                     None => {
-                        ends.push((number, Err(Error::Compute("the model gave no number at all".to_owned()))))
+                        ends.push((
+                            number,
+                            Err(Error::Compute("the model gave no number at all".to_owned())),
+                        ));
                     }
                 }
             })

@@ -303,13 +303,11 @@ fn normed(pool: &mut Pool, x: &[f32], weight: &[f32], epsilon: f32, out: &mut Ve
     each(pool, out, width, &|row, out, _| rows::norm(&x[row * width..][..width], weight, epsilon, out));
 }
 
+/// Takes a piece's number, the piece, and scratch.
+type Piecework<'a> = dyn Fn(usize, &mut [f32], &mut Vec<f32>) + Sync + 'a;
+
 /// Gives each piece of `size`, with its number and some scratch, to `work`; a few pieces are done by the caller alone.
-fn each(
-    pool: &mut Pool,
-    out: &mut [f32],
-    size: usize,
-    work: &(dyn Fn(usize, &mut [f32], &mut Vec<f32>) + Sync),
-) {
+fn each(pool: &mut Pool, out: &mut [f32], size: usize, work: &Piecework<'_>) {
     let pieces = out.len().div_ceil(size);
     let share = pieces.div_ceil(pool.threads() * 4);
     if share < 2 && size < 1024 {

@@ -106,8 +106,6 @@ fn every_level_of_instructions_is_near_the_plain_floats() {
         let made = run(level);
         let apart = distance(&made, &reference);
         assert!(apart < 0.3, "{level:?} is {apart} away");
-        let (ours, best) = (likeliest(&made).unwrap() as usize, likeliest(&reference).unwrap() as usize);
-        assert!(made[ours] - made[best] < EPSILON, "{level:?} prefers {ours} to {best}");
     }
 }
 
