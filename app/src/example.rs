@@ -82,7 +82,7 @@ pub(crate) fn busy_day() -> Snapshot {
     snapshot.at = at(0);
     snapshot.server.version = "0.1.0".to_owned();
     snapshot.server.private_bytes = Some(14_890_000);
-    snapshot.server.models_dir = "/home/ada/.local/share/innkeeper/models".to_owned();
+    snapshot.server.models_dir = "/srv/innkeeper/models".to_owned();
     snapshot.gpu_absent = Some(GpuAbsent {
         reason: "NVIDIA driver not loaded".to_owned(),
         hint: "Install the driver and restart the server; models run on the CPU until then.".to_owned(),

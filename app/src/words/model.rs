@@ -2,7 +2,7 @@
 
 use protocol::{IdleTimeout, Model, ModelKind, ModelState, Time};
 
-use super::{bytes, count, setting, span};
+use super::{count, setting, span};
 
 /// What the column "Unloads" says: the fact, and below it why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,9 +123,9 @@ fn between(from: Time, to: Time) -> u64 {
 #[cfg(feature = "ssr")]
 pub(super) fn holds(model: &Model) -> Option<String> {
     let memory = model.instances.first()?.memory.as_ref()?;
-    let ram = bytes(memory.private_bytes);
+    let ram = super::bytes(memory.private_bytes);
     Some(match memory.gpu_bytes {
-        Some(gpu) if gpu > 0 => format!("{ram} and {} on the GPU", bytes(gpu)),
+        Some(gpu) if gpu > 0 => format!("{ram} and {} on the GPU", super::bytes(gpu)),
         _ => ram,
     })
 }
