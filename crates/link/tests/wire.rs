@@ -141,20 +141,24 @@ fn some_file() -> OwnedFd {
     File::open("/proc/self/exe").unwrap().into()
 }
 
-/// Sends the messages through a decoder in pieces of these lengths (the last one again and again).
+/// Sends the messages through a decoder in pieces of these lengths (the last one again and again). A frame's
+/// descriptors come with its first byte, as from a socket.
 fn through<M: Message + Clone>(messages: &[M], pieces: &[usize]) -> Vec<M> {
-    let mut bytes = Vec::new();
+    let (mut bytes, mut starts) = (Vec::new(), Vec::new());
     let mut decoder = Decoder::default();
     for message in messages {
+        starts.push((bytes.len(), message.descriptors()));
         bytes.extend(encode(message).unwrap());
-        decoder.push_descriptors((0..message.descriptors()).map(|_| some_file()));
     }
-    let (mut out, mut rest, mut at) = (Vec::new(), bytes.as_slice(), 0);
-    while !rest.is_empty() {
-        let piece = pieces[at.min(pieces.len() - 1)].min(rest.len());
+    let (mut out, mut from, mut at) = (Vec::new(), 0, 0);
+    while from < bytes.len() {
+        let to = bytes.len().min(from + pieces[at.min(pieces.len() - 1)]);
         at += 1;
-        decoder.push(&rest[..piece]);
-        rest = &rest[piece..];
+        for (_, descriptors) in starts.iter().filter(|(start, _)| (from..to).contains(start)) {
+            decoder.push_descriptors((0..*descriptors).map(|_| some_file()));
+        }
+        decoder.push(&bytes[from..to]);
+        from = to;
         while let Some(received) = decoder.take::<M>().unwrap() {
             assert_eq!(received.descriptors.len(), received.message.descriptors());
             out.push(received.message);
