@@ -145,9 +145,11 @@ impl El {
 
 impl From<El> for AnyView {
     fn from(El { tag, attributes, children }: El) -> Self {
-        // Elements that have no end tag, and those that browsers make in a namespace of their own.
+        // Elements that have no end tag, whose content is no markup (leptos's marker of an empty list would be their
+        // text, and hydration would not find it), and those that browsers make in a namespace of their own.
         match tag {
             "input" => html::input().add_any_attr(attributes).into_any(),
+            "textarea" => html::textarea().add_any_attr(attributes).into_any(),
             "svg" => svg::svg().add_any_attr(attributes).child(children).into_any(),
             "rect" => svg::rect().add_any_attr(attributes).child(children).into_any(),
             "line" => svg::line().add_any_attr(attributes).child(children).into_any(),
@@ -185,6 +187,12 @@ mod tests {
     fn a_field_has_no_end_tag_and_a_missing_attribute_leaves_no_trace() {
         let made = html(|| el("input").attr("name", "q").attr_of("value", || None).flag("required"));
         assert_eq!(made, "<input name=\"q\" required=\"\">");
+    }
+
+    #[test]
+    fn a_text_area_is_empty() {
+        let made = html(|| el("textarea").attr("name", "prompt"));
+        assert_eq!(made, "<textarea name=\"prompt\"></textarea>");
     }
 
     #[test]

@@ -147,6 +147,13 @@ export class Server {
     return body;
   }
 
+  /** Uses a chat model once, so that it holds more than at its start. */
+  async use(id = 'smollm2'): Promise<void> {
+    const messages = [{ role: 'user', content: 'Count from one to ten. '.repeat(40) }];
+    const { status } = await this.raw('/v1/chat/completions', JSON.stringify({ model: id, max_tokens: 8, messages }));
+    expect(status).toBe(200);
+  }
+
   /** Waits until a model is in this state. */
   async reaches(id: string, state: Model['state'], timeout = 15_000): Promise<void> {
     await expect.poll(async () => (await this.model(id)).state, { timeout, message: `${id} becomes ${state}` }).toBe(state);

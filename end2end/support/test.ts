@@ -51,6 +51,16 @@ export async function live(page: Page): Promise<void> {
   await expect(page.locator('header').getByText('Live', { exact: true })).toBeVisible();
 }
 
+/** Waits until a page is hydrated, with or without events. */
+export async function hydrated(page: Page): Promise<void> {
+  await expect(page.locator('header [data-link]')).not.toHaveAttribute('data-link', 'still');
+}
+
+/** A page that hears nothing: the stream opens and ends, again and again, without a complaint. */
+export async function withoutEvents(page: Page): Promise<void> {
+  await page.route('**/events', (route) => route.fulfill({ contentType: 'text/event-stream', body: 'retry: 1000\n\n' }));
+}
+
 export const test = base.extend<Fixtures>({
   settings: [{}, { option: true }],
   server: async ({ settings }, use, info) => {

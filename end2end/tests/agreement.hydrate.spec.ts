@@ -2,7 +2,7 @@
 // adopts a different text without a word, so nothing but this comparison would show it.
 import type { Page } from '@playwright/test';
 import { PAGES } from '../support/page.ts';
-import { expect, test } from '../support/test.ts';
+import { expect, hydrated, test, withoutEvents } from '../support/test.ts';
 
 /** What a person and a reader can tell apart: no comments, attributes in order, texts joined. */
 const picture = (page: Page) =>
@@ -21,23 +21,24 @@ const picture = (page: Page) =>
     return [...main.childNodes].map(write).join('').split('\n').map((line) => line.trim());
   });
 
-test('hydrated pages are the pages that the browser would build', async ({ page, server }) => {
+test('hydrated pages are the pages that the browser would build', async ({ page, server, complaints }) => {
   await server.load();
   await server.post('/manage/reload', { model: 'smollm2' });
   // Without events nothing changes by itself, but for the clock.
-  await page.route('**/events', (route) => route.abort());
+  await withoutEvents(page);
   await page.clock.install({ time: new Date() });
   for (const path of PAGES) {
     const other = PAGES.find((one) => one !== path)!;
     const link = (to: string) => page.getByRole('navigation').locator(`a[href="${to}"]`);
     await page.goto(server.url + path);
-    await page.waitForFunction(() => document.querySelector('header [data-link]')?.getAttribute('data-link') !== 'still');
-    const hydrated = await picture(page);
-    expect(hydrated.length).toBeGreaterThan(10);
+    await hydrated(page);
+    const adopted = await picture(page);
+    expect(adopted.length).toBeGreaterThan(10);
+    expect(complaints.left()).toEqual([]);
     await link(other).click();
     await expect(link(other)).toHaveAttribute('aria-current', 'page');
     await link(path).click();
     await expect(link(path)).toHaveAttribute('aria-current', 'page');
-    expect(await picture(page), `${path}, hydrated (expected) and built by the browser (received)`).toEqual(hydrated);
+    expect(await picture(page), `${path}, adopted (expected) and built by the browser (received)`).toEqual(adopted);
   }
 });

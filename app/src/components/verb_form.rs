@@ -27,7 +27,7 @@ pub(crate) fn verb_form(to: &'static str) -> El {
 /// The same for a verb that changes with what the form is about.
 pub(crate) fn verb_form_of(to: impl Fn() -> &'static str + Copy + Send + 'static) -> El {
     let live = expect_context::<Live>();
-    let busy = RwSignal::new(None::<&'static str>);
+    let busy = RwSignal::new(None::<String>);
     el("form")
         .attr("method", "post")
         .attr_of("action", move || Some(to().to_owned()))
@@ -35,23 +35,25 @@ pub(crate) fn verb_form_of(to: impl Fn() -> &'static str + Copy + Send + 'static
         .on(ev::submit, move |event| submit(&event, untrack(to), busy, live))
 }
 
-fn submit(event: &SubmitEvent, to: &'static str, busy: RwSignal<Option<&'static str>>, live: Live) {
+fn submit(event: &SubmitEvent, to: &'static str, busy: RwSignal<Option<String>>, live: Live) {
     event.prevent_default();
     let button = event.submitter();
     if let Some(reason) = button.as_deref().and_then(unable) {
         live.said.set(Some(Notice::bad(reason, "")));
         return;
     }
-    // The same verb is not sent twice at a time; another one may be, so that a load can be cancelled.
-    if busy.get_untracked() == Some(to) {
+    let Some(form) = event.target().and_then(|t| t.dyn_into::<HtmlFormElement>().ok()) else { return };
+    let Some((fields, request)) = request(&form, button.as_deref()) else { return };
+    // The same request is not sent twice at a time; another one may be, so that a load can be cancelled and an unload
+    // that drains can be forced.
+    let what = format!("{to}?{fields}");
+    if busy.with_untracked(|busy| busy.as_ref() == Some(&what)) {
         return;
     }
-    let Some(form) = event.target().and_then(|t| t.dyn_into::<HtmlFormElement>().ok()) else { return };
-    let Some(request) = request(&form, button.as_deref()) else { return };
     if let Ok(Some(dialog)) = form.closest("dialog") {
         dialog.unchecked_into::<web_sys::HtmlDialogElement>().close();
     }
-    busy.set(Some(to));
+    busy.set(Some(what));
     spawn_local(async move {
         let notice = post(to, &request).await.unwrap_or_else(|_| lost());
         // Quick ones may be over before the form is gone with its page.
@@ -66,7 +68,8 @@ fn unable(button: &Element) -> Option<String> {
         .then(|| button.get_attribute("title").unwrap_or_else(|| "That cannot be done now.".to_owned()))
 }
 
-fn request(form: &HtmlFormElement, button: Option<&Element>) -> Option<RequestInit> {
+/// The form's fields as text, and the request that carries them.
+fn request(form: &HtmlFormElement, button: Option<&Element>) -> Option<(String, RequestInit)> {
     let fields = FormData::new_with_form(form).ok()?;
     if let Some((name, value)) = button.and_then(|b| b.get_attribute("name").zip(b.get_attribute("value"))) {
         fields.append_with_str(&name, &value).ok()?;
@@ -78,7 +81,7 @@ fn request(form: &HtmlFormElement, button: Option<&Element>) -> Option<RequestIn
     request.set_method("POST");
     request.set_headers(&headers);
     request.set_body(&body);
-    Some(request)
+    Some((body.to_string().into(), request))
 }
 
 async fn post(to: &str, request: &RequestInit) -> Result<Notice, JsValue> {
