@@ -128,7 +128,7 @@ fn models(at: &impl Fn(i64) -> Time) -> Vec<Model> {
     busy.instances[0].memory.as_mut().unwrap().mapped_bytes = 979_369_984;
     let mut idle = ready("smollm2", 34_708_000);
     (idle.idle_since, idle.unload_at) = (Some(at(192)), Some(at(-108)));
-    idle.last_reset_by = Some("the page".to_owned());
+    idle.last_reset_by = Some("load by the page".to_owned());
     let mut loading = ready("llama-3.2-3b", 1_288_490_188);
     (loading.state, loading.queued, loading.size_bytes) = (ModelState::Loading, 1, 2_018_634_629);
     loading.last_reset_by = Some("api:notebook".to_owned());

@@ -1,4 +1,5 @@
 //! The pages as the server writes them, whole documents through leptos's own handler.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what cannot go on has failed")]
 
 use std::sync::Arc;
 
@@ -111,7 +112,7 @@ async fn every_part_of_resources_is_there_without_javascript() {
         "reading weights, 62\u{a0}%",
         "would take about 41 MiB",
         "in 1 min 48 s",
-        "last used by the page",
+        "last use: load by the page",
         "33.1 of 33.1 MiB",
         "512 MiB did not come back: held by process 4121",
         "No GPU found: NVIDIA driver not loaded. Models run on the CPU.",

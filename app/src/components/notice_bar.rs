@@ -27,6 +27,7 @@ fn lost(live: Live) -> El {
     let at = move || live.lost_since.get().map(|at| live.clock_text(at, false)).unwrap_or_default();
     el("p")
         .class("strip warn")
+        .attr("role", "status")
         .hidden_if(move || live.link.get() != Link::Stale)
         .text(move || format!("Connection lost {}; retrying. Values are old.", at()))
 }
@@ -39,6 +40,7 @@ fn updated(live: Live) -> El {
     };
     el("p")
         .class("strip")
+        .attr("role", "status")
         .hidden_if(same)
         .say("Innkeeper was updated while this page was open. ")
         .child(el("a").attr("href", "").attr("rel", "external").say("Reload the page"))

@@ -81,6 +81,11 @@ fn turn_view(live: Live, line: Line) -> El {
         let standing = standing.clone();
         move || (standing.get() == Standing::Failed).then(|| "true".to_owned())
     };
+    let name = match who {
+        Who::User => "You".to_owned(),
+        // A turn that the server kept does not say whose it was.
+        Who::Assistant => Some(model.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| "Model".to_owned()),
+    };
     let waiting = move || match standing.get() {
         Standing::Waiting => Some(waits_for(&live.house(), &model)),
         _ => None,
@@ -101,7 +106,7 @@ fn turn_view(live: Live, line: Line) -> El {
     el("li")
         .class(format!("turn {}", who.word()))
         .attr_of("data-failed", failed)
-        .child(el("span").class("label").say(if who == Who::User { "You" } else { "Model" }))
+        .child(el("span").class("label").say(name))
         .child(el("p").class("text").hidden_if(silent).each(places, piece).text(move || tail.get()))
         .child(el("p").class("sub waiting").text_if(waiting))
         .child(el("p").class("sub note").text_if(move || Some(note.get()).filter(|note| !note.is_empty())))

@@ -9,7 +9,7 @@ use super::{count, setting, span};
 pub struct Unloads {
     /// `in 1 min 48 s`, `not while in use`; empty: nothing to say.
     pub when: String,
-    /// `last used by the page`; empty: nothing to say.
+    /// `last use: load by the page`; empty: nothing to say.
     pub why: String,
     /// Whether a countdown runs that "Keep" would reset.
     pub counting: bool,
@@ -94,10 +94,7 @@ pub fn unloads(model: &Model, now: Time) -> Unloads {
         ModelState::Ready => match model.unload_at {
             Some(at) => Unloads {
                 when: if at > now { format!("in {}", span(between(now, at))) } else { "now".to_owned() },
-                why: model
-                    .last_reset_by
-                    .as_ref()
-                    .map_or_else(String::new, |who| format!("last used by {who}")),
+                why: model.last_reset_by.as_ref().map_or_else(String::new, |who| format!("last use: {who}")),
                 counting: true,
             },
             None => said("never", String::new()),
@@ -145,10 +142,10 @@ mod tests {
         let mut model = example::ready("smollm2", 33 << 20);
         model.idle_since = Some(at(0));
         model.unload_at = Some(at(300_000));
-        model.last_reset_by = Some("the page".to_owned());
+        model.last_reset_by = Some("load by the page".to_owned());
         let unloads = unloads(&model, at(192_000));
         assert_eq!(unloads.when, "in 1 min 48 s");
-        assert_eq!(unloads.why, "last used by the page");
+        assert_eq!(unloads.why, "last use: load by the page");
         assert!(unloads.counting);
         assert_eq!(state_more(&model, at(192_000)), "idle 3 min 12 s");
     }
