@@ -185,7 +185,7 @@ fn sampling() -> Sampling {
         frequency_penalty: 0.0,
         presence_penalty: 0.0,
         seed: crate::random::word(),
-        max_tokens: Some(512),
+        max_tokens: Some(256),
         stop: Vec::new(),
         ignore_eos: false,
     }
