@@ -154,9 +154,15 @@ impl From<El> for AnyView {
             "rect" => svg::rect().add_any_attr(attributes).child(children).into_any(),
             "line" => svg::line().add_any_attr(attributes).child(children).into_any(),
             "path" => svg::path().add_any_attr(attributes).child(children).into_any(),
-            tag => html::custom(tag).add_any_attr(attributes).child(children).into_any(),
+            tag => html::custom(own_name(tag)).add_any_attr(attributes).child(children).into_any(),
         }
     }
+}
+
+/// A tag as the place where it is used calls it. Browsers name their elements in capitals, and tachys makes an element
+/// anew whose name is not the one that it had (`tag_name()` against `tag()`): every sample would rebuild every list.
+fn own_name(tag: &'static str) -> String {
+    if cfg!(target_arch = "wasm32") { tag.to_ascii_uppercase() } else { tag.to_owned() }
 }
 
 /// A fixed text beside elements.

@@ -39,3 +39,6 @@ export function privateBytes(pid: number): number {
   const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0);
   return (kib('Pss_Anon') + kib('Pss_Shmem') + kib('SwapPss')) * 1024;
 }
+
+/** How far apart two measurements of so many bytes may be: a worker breathes a little between them. */
+export const near = (bytes: number): number => Math.max(2 ** 19, bytes * 0.02);

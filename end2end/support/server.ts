@@ -5,8 +5,8 @@ import { createInterface } from 'node:readline';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from '@playwright/test';
-import { descendants, exists } from './process.ts';
-import type { Model, Snapshot } from './words.ts';
+import { descendants, exists, near, privateBytes } from './process.ts';
+import type { Instance, Model, Snapshot } from './words.ts';
 
 /** What a test may want otherwise. */
 export interface Settings {
@@ -152,6 +152,17 @@ export class Server {
     const messages = [{ role: 'user', content: 'Count from one to ten. '.repeat(40) }];
     const { status } = await this.raw('/v1/chat/completions', JSON.stringify({ model: id, max_tokens: 8, messages }));
     expect(status).toBe(200);
+  }
+
+  /** Waits until the server has measured what a model holds now: it looks once a second. */
+  async measured(id = 'smollm2'): Promise<Instance> {
+    const apart = async () => {
+      const { pid, memory } = (await this.model(id)).instances[0]!;
+      const held = privateBytes(pid);
+      return Math.abs(memory!.private_bytes - held) / near(held);
+    };
+    await expect.poll(apart, { message: 'the kernel and the server agree', timeout: 5_000 }).toBeLessThan(1);
+    return (await this.model(id)).instances[0]!;
   }
 
   /** Waits until a model is in this state. */

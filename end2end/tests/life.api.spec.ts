@@ -1,10 +1,8 @@
 // The life of a model as a program sees it: load, use, idle, unload, reload, clean up, and the memory each time.
-import { descendants, exists, privateBytes } from '../support/process.ts';
+import { descendants, exists, near, privateBytes } from '../support/process.ts';
 import { endless } from '../support/stream.ts';
 import { expect, test } from '../support/test.ts';
 
-/** A worker breathes a little between two measurements. */
-const near = (held: number) => Math.max(2 ** 19, held * 0.02);
 
 test('a load has a worker whose private bytes are those the page would show', async ({ server }) => {
   expect(server.workers()).toEqual([]);

@@ -1,11 +1,9 @@
 // Resources: load, see what it takes, give it back. The same journeys with WASM and with plain forms.
-import { exists, privateBytes } from '../support/process.ts';
+import { exists, near, privateBytes } from '../support/process.ts';
 import { button, bytesOf, notice, receipts, row, rowIn } from '../support/page.ts';
 import { expect, hydrated, test, withoutEvents } from '../support/test.ts';
 
 const MIB = 2 ** 20;
-/** A worker breathes a little between two measurements. */
-const near = (held: number) => Math.max(MIB / 2, held * 0.02);
 
 test('load, see what it takes, unload, see what came back', async ({ page, open, server }) => {
   await open('/');
@@ -37,7 +35,7 @@ test('a notice is shown once', async ({ page, open }) => {
 test('clean up: the dialog lists what goes, the receipt agrees with the kernel', async ({ page, open, server }) => {
   await server.load();
   await server.use();
-  const { pid } = (await server.model()).instances[0]!;
+  const { pid } = await server.measured();
   await open('/');
   const promise = button(page, /^Clean up AI resources/);
   await expect(promise).toContainText(/frees about [\d.]+ MiB/);

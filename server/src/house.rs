@@ -6,8 +6,9 @@ use std::sync::Arc;
 use app::{
     chat::{Turn, Who},
     ports::Answer,
+    pure::completion,
 };
-use link::{Prompt, Role, Sampling};
+use link::{Finish, Prompt, Role, Sampling};
 use manager::{Defaults, Note};
 use protocol::{Code, Download, EventKind, ModelId, ModelState, Problem, Settings, Snapshot};
 
@@ -133,6 +134,7 @@ impl House {
             system.into_iter().map(|content| link::Turn { role: Role::System, content }).collect();
         turns.extend(self.conversations().of(&key).into_iter().filter(|turn| !turn.failed).map(spoken));
         turns.push(link::Turn { role: Role::User, content: prompt.clone() });
+        let name = model.to_string();
         let ask = relay::Ask {
             id: crate::random::name("req"),
             model,
@@ -142,7 +144,9 @@ impl House {
             session: client::of_browser(&key),
         };
         let answer = match self.heard(ask).await {
-            Ok((text, finished)) => Turn { who: Who::Assistant, text, note: note(&finished), failed: false },
+            Ok((text, finished)) => {
+                Turn { who: Who::Assistant, text, note: note(&finished, &name), failed: false }
+            }
             Err(problem) => {
                 Turn { who: Who::Assistant, text: String::new(), note: problem.to_string(), failed: true }
             }
@@ -191,19 +195,27 @@ fn sampling() -> Sampling {
     }
 }
 
-/// The line below an answer.
-fn note(finished: &Finished) -> String {
-    let mut parts = Vec::new();
-    let decode = finished.timings.decode_us;
-    if decode > 0 && finished.usage.completion_tokens > 0 {
-        let speed = f64::from(finished.usage.completion_tokens) * 1e6 / decode as f64;
-        parts.push(format!("{speed:.0} tokens/s"));
+/// The line below an answer, in the words of the page with JavaScript.
+fn note(finished: &Finished, model: &str) -> String {
+    let (usage, decode) = (finished.usage, finished.timings.decode_us);
+    let speed = if decode > 0 { f64::from(usage.completion_tokens) * 1e6 / decode as f64 } else { 0.0 };
+    let timings = completion::Timings {
+        queue_ms: finished.queue_ms as f64,
+        load_ms: finished.load_ms.map(|ms| ms as f64),
+        ttft_ms: finished.ttft_ms.unwrap_or(0) as f64,
+        tokens_per_second: speed,
+        cached_tokens: u64::from(usage.cached_tokens),
+    };
+    let counted = completion::Usage {
+        prompt_tokens: u64::from(usage.prompt_tokens),
+        completion_tokens: u64::from(usage.completion_tokens),
+    };
+    let finish = if finished.finish == Finish::Length { "length" } else { "stop" };
+    completion::Answer {
+        usage: Some(counted),
+        timings: Some(timings),
+        finish: Some(finish.to_owned()),
+        fault: None,
     }
-    if let Some(ms) = finished.ttft_ms {
-        parts.push(format!("first token after {ms} ms"));
-    }
-    if let Some(ms) = finished.load_ms {
-        parts.push(format!("loaded for it in {ms} ms"));
-    }
-    parts.join(" · ")
+    .footnote(model)
 }
