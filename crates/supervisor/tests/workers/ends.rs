@@ -8,11 +8,11 @@ use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_getfd, pidfd_open,
     prlimit,
 };
-use supervisor::Instance;
+use supervisor::{CREDITS, Instance};
 
 use crate::{
     ballast,
-    rig::{Rig, ask, run, runs, soon, to_done, to_error, to_first_token, until},
+    rig::{Rig, ask, program, run, runs, soon, to_done, to_error, to_first_token, until},
 };
 
 fn pid(pid: u32) -> Pid {
@@ -76,6 +76,17 @@ pub(crate) fn a_worker_that_exits_says_with_which_code() {
         let problem = to_error(&mut instance.generate(ask("exit 7"))).await;
         assert!(problem.message.contains("exit code 7"), "{}", problem.message);
         assert_eq!(failed_and_released(&mut rig, epoch).await.1.method, Method::Exit);
+        rig.close().await;
+    });
+}
+
+pub(crate) fn what_a_worker_said_before_it_ended_is_heard() {
+    run(async {
+        let mut rig = Rig::with(program(&["@impostor", "last-words"]));
+        let (epoch, instance, _) = rig.load(1).await;
+        assert_eq!(to_done(&mut instance.generate(ask("anything"))).await, CREDITS as usize);
+        let (failure, _) = failed_and_released(&mut rig, epoch).await;
+        assert!(failure.message.contains("exit code 0"), "{}", failure.message);
         rig.close().await;
     });
 }

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::mpsc};
 
-use link::{FromWorker, Hello, Ready, ToWorker, blocking, encode};
+use link::{Finish, FromWorker, Hello, Ready, Timings, ToWorker, Usage, blocking, encode};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use crate::BUILD;
@@ -20,21 +20,23 @@ pub(crate) fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
         "wrong-nonce" => say(FromWorker::Hello(Hello { protocol, build, nonce: "guessed".into() })),
         "wrong-build" => say(FromWorker::Hello(Hello { protocol, build: "another build".into(), nonce })),
         "silent" => {}
-        "deaf" => {
+        "deaf" | "last-words" => {
             say(FromWorker::Hello(Hello { protocol, build, nonce }));
             say(FromWorker::Confined { sandbox: "none".into() });
             let mut reader = blocking::Reader::new(channel);
             while let Some(received) = reader.receive::<ToWorker>().unwrap() {
-                if let ToWorker::Load(load) = received.message {
-                    let (facts, context, threads) = (crate::ballast::facts(1), 512, load.threads);
-                    say(FromWorker::Ready(Ready {
-                        facts,
-                        context,
-                        threads,
-                        device: "cpu".into(),
-                        served_by: "nobody".into(),
-                    }));
-                    break;
+                match received.message {
+                    ToWorker::Load(load) => {
+                        say(FromWorker::Ready(ready(load.threads)));
+                        if kind == "deaf" {
+                            break;
+                        }
+                    }
+                    ToWorker::Generate(request) => {
+                        last_words(request.id, say);
+                        return ExitCode::SUCCESS;
+                    }
+                    _ => {}
                 }
             }
         }
@@ -44,4 +46,19 @@ pub(crate) fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let (_keep, never) = mpsc::channel::<()>();
     let _ = never.recv();
     ExitCode::SUCCESS
+}
+
+fn ready(threads: u32) -> Ready {
+    let (device, served_by) = ("cpu".to_owned(), "nobody".to_owned());
+    Ready { facts: crate::ballast::facts(1), context: 512, threads, device, served_by }
+}
+
+/// A whole answer, after which the process ends at once.
+fn last_words(id: u64, say: impl Fn(FromWorker)) {
+    say(FromWorker::Started { id, prompt_tokens: 1, cached_tokens: 0 });
+    for seq in 0..supervisor::CREDITS {
+        say(FromWorker::Token { id, seq, text: "word ".into() });
+    }
+    let (usage, timings) = (Usage::default(), Timings::default());
+    say(FromWorker::Done { id, text: String::new(), finish: Finish::Stop, usage, timings });
 }

@@ -55,6 +55,7 @@ const TESTS: &[(&str, fn())] = tests![
     ends::a_worker_killed_in_mid_stream_ends_every_request_once_with_the_reason,
     ends::a_worker_that_crashes_says_how_and_is_released,
     ends::a_worker_that_exits_says_with_which_code,
+    ends::what_a_worker_said_before_it_ended_is_heard,
     ends::a_worker_without_memory_says_so_and_not_that_it_crashed,
     ends::a_garbage_frame_kills_the_worker,
     ends::a_word_about_a_request_that_is_not_there_kills_the_worker,
