@@ -46,7 +46,8 @@ pub(crate) fn routes(house: &House) -> Router {
         .route("/v1/completions", post(openai::completions))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/{*rest}", get(nothing_here).post(nothing_here))
-        .method_not_allowed_fallback(wrong_method);
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(openai::named));
     Router::new()
         .merge(pages::pages(house, paths))
         .merge(manage)

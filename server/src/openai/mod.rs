@@ -8,8 +8,9 @@ mod stream;
 use axum::{
     Json,
     body::Bytes,
-    extract::State,
+    extract::{Request, State},
     http::HeaderMap,
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use link::Finish;
@@ -26,6 +27,15 @@ use crate::{
     guard::Peer,
     relay::{self, Finished, Word, Words},
 };
+
+/// Every answer has a name by which a person can ask about it; a chat's is its request's.
+pub(crate) async fn named(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Ok(name) = crate::random::name("req").parse() {
+        response.headers_mut().entry("x-request-id").or_insert(name);
+    }
+    response
+}
 
 /// Which of the two shapes an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
