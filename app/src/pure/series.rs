@@ -127,15 +127,16 @@ impl Series {
         path
     }
 
-    /// One point a minute, the newest first: the table behind the picture.
+    /// The first point of each minute, the newest first: the table behind the picture.
     pub fn minutes(&self) -> Vec<&Point> {
         let mut rows: Vec<&Point> = Vec::new();
-        for point in self.points.iter().rev() {
+        for point in &self.points {
             let minute = |p: &Point| p.at.unix_ms().div_euclid(60_000);
             if rows.last().is_none_or(|last| minute(last) != minute(point)) {
                 rows.push(point);
             }
         }
+        rows.reverse();
         rows
     }
 }
