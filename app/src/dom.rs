@@ -121,8 +121,7 @@ impl El {
         self
     }
 
-    /// Shapes that follow the state by their place: the third stays the third, with another size. For SVG alone:
-    /// tachys compares a custom element's tag with the upper-case one of HTML, and would build each anew.
+    /// Elements that follow the state by their place: the third stays the third, with other words.
     pub(crate) fn list(self, children: impl FnMut() -> Vec<AnyView> + Send + 'static) -> Self {
         let children: SharedReactiveFunction<Vec<AnyView>> = Arc::new(Mutex::new(children));
         self.child(children.into_any())
@@ -164,6 +163,11 @@ impl From<El> for AnyView {
 /// anew whose name is not the one that it had (`tag_name()` against `tag()`): every sample would rebuild every list.
 fn own_name(tag: &'static str) -> String {
     if cfg!(target_arch = "wasm32") { tag.to_ascii_uppercase() } else { tag.to_owned() }
+}
+
+/// A fixed text beside elements.
+pub(crate) fn say(text: impl Into<String>) -> AnyView {
+    text.into().into_any()
 }
 
 /// A text for those who listen: what a label says beyond what is seen.

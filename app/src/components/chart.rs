@@ -65,11 +65,13 @@ fn picture(live: Live) -> El {
 }
 
 fn table(live: Live) -> El {
-    let minutes = move || live.seen().series.minutes().iter().map(|point| point.at.to_string()).collect();
-    let row = move |at: String| {
-        let seen = live.seen_once();
-        let found = seen.series.minutes().into_iter().find(|point| point.at.to_string() == at);
-        found.map_or_else(|| el("tr"), |point| minute(live, point)).into()
+    let row = move |point: &Point| {
+        let each: Vec<_> = point.held.iter().map(|(id, amount)| format!("{id} {}", bytes(*amount))).collect();
+        el("tr")
+            .child(el("td").say(live.clock_text(point.at, true)))
+            .child(el("td").class("num").say(bytes(point.total())))
+            .child(el("td").say(each.join(", ")))
+            .into()
     };
     let from = move || {
         let first = live.seen().series.first().map(|first| first.at);
@@ -84,15 +86,10 @@ fn table(live: Live) -> El {
         .class("edit")
         .child(el("summary").say("as a table"))
         .child(el("p").class("sub").text(from))
-        .child(el("table").class("held").child(el("thead").child(head)).child(el("tbody").each(minutes, row)))
-}
-
-/// A line of the table: what was held at one moment.
-fn minute(live: Live, point: &Point) -> El {
-    let at = point.at;
-    let each: Vec<_> = point.held.iter().map(|(id, amount)| format!("{id} {}", bytes(*amount))).collect();
-    el("tr")
-        .child(el("td").text(move || live.clock_text(at, true)))
-        .child(el("td").class("num").say(bytes(point.total())))
-        .child(el("td").say(each.join(", ")))
+        .child(
+            el("table")
+                .class("held")
+                .child(el("thead").child(head))
+                .child(el("tbody").list(move || live.seen().series.minutes().into_iter().map(row).collect())),
+        )
 }

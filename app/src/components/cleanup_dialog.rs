@@ -1,6 +1,7 @@
 //! What a clean-up takes, before the click: each model, its bytes, and who is kept and why.
 
 use leptos::{ev, prelude::*};
+use protocol::{Expected, Kept};
 
 use super::{
     dialog::{close, dialog, unless},
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::{
     Live,
-    dom::{El, el},
+    dom::{El, el, say},
     pure::cleanup::{self, Preview},
     words::{about, bytes, count},
 };
@@ -63,37 +64,25 @@ pub(super) fn clean_up_dialog() -> El {
 }
 
 /// The models that go, with their bytes.
-pub(super) fn goes(preview: impl Fn() -> Preview + Copy + Send + Sync + 'static) -> El {
-    let row = move |id: String| {
-        let name = id.clone();
-        let amount = move || {
-            let goes = preview().goes;
-            let one = goes.iter().find(|one| one.model.as_str() == id);
-            one.and_then(|one| one.expected_bytes).map_or_else(|| "not measured yet".to_owned(), bytes)
-        };
-        el("li").child(el("span").say(name)).child(el("b").class("val").text(amount)).into()
+pub(super) fn goes(preview: impl Fn() -> Preview + Copy + Send + 'static) -> El {
+    let row = |one: &Expected| {
+        let amount = one.expected_bytes.map_or_else(|| "not measured yet".to_owned(), bytes);
+        el("li").child(el("span").say(one.model.to_string())).child(el("b").class("val").say(amount)).into()
     };
     el("ul")
         .class("sums")
         .hidden_if(move || preview().goes.is_empty())
-        .each(move || preview().goes.iter().map(|one| one.model.to_string()).collect(), row)
+        .list(move || preview().goes.iter().map(row).collect())
 }
 
 /// The models that stay, with the reason.
-fn stays(preview: impl Fn() -> Preview + Copy + Send + Sync + 'static) -> El {
-    let row = move |id: String| {
-        let name = id.clone();
-        let reason = move || {
-            let kept = preview().kept;
-            kept.iter().find(|one| one.model.as_str() == id).map(|one| one.reason.clone()).unwrap_or_default()
-        };
-        el("li").child(el("span").say(name)).child(el("span").class("quiet").text(reason)).into()
+fn stays(preview: impl Fn() -> Preview + Copy + Send + 'static) -> El {
+    let row = |one: &Kept| {
+        let reason = el("span").class("quiet").say(one.reason.clone());
+        el("li").child(el("span").say(one.model.to_string())).child(reason).into()
     };
-    let list = el("ul")
-        .class("sums")
-        .each(move || preview().kept.iter().map(|one| one.model.to_string()).collect(), row);
     el("div")
         .hidden_if(move || preview().kept.is_empty())
-        .child(el("h3").class("label").say("Kept"))
-        .child(list)
+        .child(el("h3").class("label").child(say("Kept")))
+        .child(el("ul").class("sums").list(move || preview().kept.iter().map(row).collect()))
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Live,
     dom::{El, el},
-    pure::{bars, colour, held, named},
+    pure::{bars, colour, held},
     words::{bytes, fixed, signed},
 };
 
@@ -76,22 +76,14 @@ fn headline(snapshot: &Snapshot) -> String {
 
 /// Every byte of RAM, by name: what the bars show.
 fn legend(live: Live) -> El {
-    let holders = move || {
-        let house = live.house();
-        house.models.iter().filter(|m| held(m) > 0).map(|m| m.id.to_string()).collect()
+    let model = |[colour, name, amount]: [String; 3]| {
+        let swatch = el("i").class(format!("swatch {colour}"));
+        el("li").child(swatch).say(name + " ").child(el("b").class("val").say(amount))
     };
-    let model = move |id: String| {
-        let (name, one, same) = (format!("{id} "), id.clone(), id);
-        let class = move || {
-            let house = live.house();
-            named(&house, &one).map(|m| format!("swatch {}", colour(&house, &m.id)))
-        };
-        let amount = move || named(&live.house(), &same).map(|m| bytes(held(m))).unwrap_or_default();
-        el("li")
-            .child(el("i").attr_of("class", class))
-            .say(name)
-            .child(el("b").class("val").text(amount))
-            .into()
+    let models = move || {
+        let house = live.house();
+        let held = house.models.iter().map(|m| (&m.id, held(m))).filter(|(_, bytes)| *bytes > 0);
+        held.map(|(id, amount)| model([colour(&house, id), id.to_string(), bytes(amount)]).into()).collect()
     };
     let entry = move |class: &'static str, name: &'static str, amount: fn(&Snapshot) -> Option<String>| {
         let amount = move || amount(&live.house()).unwrap_or_else(|| "unknown".to_owned());
@@ -104,7 +96,7 @@ fn legend(live: Live) -> El {
     };
     el("ul")
         .class("legend")
-        .each(holders, model)
+        .list(models)
         .child(entry("server", "Innkeeper itself ", |s| s.server.private_bytes.map(bytes)))
         .child(entry("other", "other programs ", |s| ram(s).map(|b| signed(b.other_bytes))))
         .child(

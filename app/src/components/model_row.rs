@@ -9,7 +9,7 @@ use super::{row_actions::row_actions, verb_form};
 use crate::{
     Live,
     dom::{El, el, unseen},
-    pure::{colour, named},
+    pure::colour,
     words::{self, about, bytes, part_of, sentence},
 };
 
@@ -21,7 +21,8 @@ pub(super) type Shown = Memo<Option<Arc<Model>>>;
 pub(super) fn model_row(name: &str) -> El {
     let live = expect_context::<Live>();
     let id = name.to_owned();
-    let model = Memo::new(move |_| named(&live.house(), &id).cloned().map(Arc::new));
+    let model =
+        Memo::new(move |_| live.house().models.iter().find(|m| m.id.as_str() == id).cloned().map(Arc::new));
     let swatch = move || {
         let model = model.get()?;
         Some(format!("swatch {}", colour(&live.house(), &model.id)))

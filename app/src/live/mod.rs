@@ -122,11 +122,6 @@ impl Live {
         self.seen.get()
     }
 
-    /// The same without following.
-    pub fn seen_once(self) -> Arc<Seen> {
-        self.seen.get_untracked()
-    }
-
     /// A moment as `14:02:31`, or short as `14:02`, in this browser's zone once it is known.
     pub fn clock_text(self, at: Time, short: bool) -> String {
         let write = if short { words::short_clock } else { words::clock };

@@ -12,7 +12,6 @@ use crate::{
     chat::{self, Conversation, Line, Standing, Who},
     components::{dialog::unless, verb_form},
     dom::{El, el, unseen},
-    pure::{held, named},
     words::{self, about, bytes},
 };
 
@@ -115,7 +114,9 @@ fn turn_view(live: Live, line: Line) -> El {
 
 /// What an answer waits for, in words.
 fn waits_for(snapshot: &Snapshot, id: &str) -> String {
-    let Some(model) = named(snapshot, id) else { return String::new() };
+    let Some(model) = snapshot.models.iter().find(|model| model.id.as_str() == id) else {
+        return String::new();
+    };
     match model.state {
         ModelState::Ready => "reading your words".to_owned(),
         ModelState::Unloaded | ModelState::Failed => format!("loading {id}"),
@@ -220,8 +221,10 @@ fn model_choice(live: Live, chosen: RwSignal<String>) -> El {
 
 /// How the chosen model stands, and what asking it would take.
 fn stands(snapshot: &Snapshot, id: &str) -> String {
-    let Some(model) = named(snapshot, id) else { return String::new() };
-    let held = held(model);
+    let Some(model) = snapshot.models.iter().find(|model| model.id.as_str() == id) else {
+        return String::new();
+    };
+    let held = crate::pure::held(model);
     match (model.state, model.expected_bytes) {
         (ModelState::Ready, _) if held > 0 => format!("ready, holds {}", bytes(held)),
         (ModelState::Unloaded, Some(expected)) => format!("not loaded; would take about {}", about(expected)),

@@ -19,11 +19,6 @@ pub fn colour(snapshot: &Snapshot, id: &ModelId) -> String {
     format!("m{}", place % COLOURS)
 }
 
-/// A model by its name.
-pub fn named<'a>(snapshot: &'a Snapshot, id: &str) -> Option<&'a Model> {
-    snapshot.models.iter().find(|model| model.id.as_str() == id)
-}
-
 /// Private bytes that a model holds in RAM, over all of its instances; 0 where nothing is measured.
 pub fn held(model: &Model) -> u64 {
     model.instances.iter().filter_map(|i| i.memory.as_ref()).map(|m| m.private_bytes).sum()

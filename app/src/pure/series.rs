@@ -127,16 +127,15 @@ impl Series {
         path
     }
 
-    /// The first point of each minute, the newest first: the table behind the picture.
+    /// One point a minute, the newest first: the table behind the picture.
     pub fn minutes(&self) -> Vec<&Point> {
         let mut rows: Vec<&Point> = Vec::new();
-        for point in &self.points {
+        for point in self.points.iter().rev() {
             let minute = |p: &Point| p.at.unix_ms().div_euclid(60_000);
             if rows.last().is_none_or(|last| minute(last) != minute(point)) {
                 rows.push(point);
             }
         }
-        rows.reverse();
         rows
     }
 }
