@@ -33,3 +33,11 @@ export async function say(page: Page, words: string): Promise<void> {
   await page.getByRole('textbox', { name: 'Message' }).fill(words);
   await button(page, 'Send').click();
 }
+
+/** Lets the page's questions have short answers, the same each time: what a model makes up is no part of the test. */
+export async function shortAnswers(page: Page): Promise<void> {
+  await page.route('**/v1/chat/completions', (route) => {
+    const asked = JSON.parse(route.request().postData() ?? '{}');
+    return route.continue({ postData: JSON.stringify({ ...asked, max_tokens: 24, temperature: 0 }) });
+  });
+}

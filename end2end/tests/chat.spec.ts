@@ -1,10 +1,11 @@
 // Chat: ask, be answered; without JavaScript the same by a plain form.
-import { button, lastAnswer, say } from '../support/page.ts';
+import { button, lastAnswer, say, shortAnswers } from '../support/page.ts';
 import { expect, test } from '../support/test.ts';
 
 test.setTimeout(120_000);
 
 test('a question is answered, with speed and time to first token', async ({ page, open, server }) => {
+  await shortAnswers(page);
   await open('/chat');
   await say(page, 'What is the capital of France? Answer in one short sentence.');
   await expect(lastAnswer(page).locator('.note')).toContainText(/tok\/s/, { timeout: 90_000 });
@@ -14,6 +15,7 @@ test('a question is answered, with speed and time to first token', async ({ page
 });
 
 test('what was said before is known, and a new conversation forgets it', async ({ page, open }) => {
+  await shortAnswers(page);
   await open('/chat');
   await say(page, 'Say hello.');
   await expect(lastAnswer(page).locator('.note')).toContainText(/tok\/s/, { timeout: 90_000 });
@@ -27,6 +29,7 @@ test('what was said before is known, and a new conversation forgets it', async (
 });
 
 test('what a model says is text and never markup', async ({ page, open }) => {
+  await shortAnswers(page);
   await open('/chat');
   await say(page, '<img src=x onerror="document.title=1"><b>bold</b>');
   await expect(page.locator('.turn.user .text')).toContainText('<img src=x');

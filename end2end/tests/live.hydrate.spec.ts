@@ -1,6 +1,6 @@
 // What the page does by itself: countdown, idle unload, other people's changes, a lost connection, a dead worker.
 import { exists } from '../support/process.ts';
-import { button, lastAnswer, notice, receipts, row, rowIn, say } from '../support/page.ts';
+import { button, lastAnswer, notice, receipts, row, rowIn, say, shortAnswers } from '../support/page.ts';
 import { endless } from '../support/stream.ts';
 import { expect, live, test, watched } from '../support/test.ts';
 
@@ -86,8 +86,9 @@ test('a worker that is killed while it answers: plain words, and the next questi
   await page.getByRole('link', { name: 'Resources' }).click();
   await expect(row(page)).not.toHaveAttribute('data-state', 'ready');
   await page.getByRole('link', { name: 'Chat' }).click();
+  await shortAnswers(page);
   await say(page, 'Say hello.');
-  await expect(lastAnswer(page).locator('.note')).toContainText(/tok\/s/, { timeout: 90_000 });
+  await expect(lastAnswer(page).locator('.note')).toContainText(/tok\/s/, { timeout: 30_000 });
 });
 
 test('the server goes and comes back: the page says so, and is live again with the truth', async ({ page, open, server, complaints }) => {

@@ -1,7 +1,7 @@
 // A picture of each page, in both themes and on a phone, kept in end2end/screenshots. The house is in use: one model
 // answers, one is idle, one has given its memory back.
 import { join } from 'node:path';
-import { PAGES, lastAnswer, receipts, rowIn, say } from '../support/page.ts';
+import { PAGES, lastAnswer, receipts, rowIn, say, shortAnswers } from '../support/page.ts';
 import { expect, test } from '../support/test.ts';
 
 const folder = join(import.meta.dirname, '../screenshots');
@@ -11,6 +11,7 @@ test('pictures of every page', async ({ page, open, server }) => {
   test.setTimeout(180_000);
   await server.load('minilm');
   await server.post('/manage/unload', { model: 'minilm' });
+  await shortAnswers(page);
   await open('/chat');
   await say(page, 'What is the capital of France? Answer in one short sentence.');
   await expect(lastAnswer(page).locator('.note')).toContainText(/tok\/s/, { timeout: 90_000 });

@@ -38,7 +38,7 @@ test('the answer to a form goes back to the page it came from, never elsewhere',
   const browser = { accept: 'text/html', 'sec-fetch-site': 'same-origin' };
   const home = await server.post('/manage/load', { model: 'smollm2' }, { ...browser, referer: `${server.url}/chat` });
   expect([home.status, home.headers.get('location')]).toEqual([303, '/chat']);
-  expect(home.headers.get('set-cookie')).toMatch(/^notice=.*HttpOnly/i);
+  expect(home.headers.get('set-cookie')).toMatch(/^innkeeper_notice=.*Max-Age=60; HttpOnly/);
   const foreign = await server.post('/manage/unload', { model: 'smollm2' }, { ...browser, referer: 'https://elsewhere.example/x' });
   expect([foreign.status, foreign.headers.get('location')]).toEqual([303, '/']);
 });
