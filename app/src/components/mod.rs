@@ -4,6 +4,7 @@
 mod add_model;
 mod chart;
 mod cleanup_dialog;
+mod copy_button;
 pub(crate) mod dialog;
 mod downloads;
 mod header;

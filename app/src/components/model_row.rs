@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use protocol::{Failure, Model, ModelState, Quality};
 
-use super::{row_actions::row_actions, verb_form};
+use super::{copy_button::copy_button, row_actions::row_actions, verb_form};
 use crate::{
     Live,
     dom::{El, el, unseen},
@@ -219,6 +219,10 @@ fn trouble(model: Shown) -> El {
         move || model.get().and_then(|m| m.failure.as_ref().map(pick)).unwrap_or_default()
     };
     let log = failure(|f| f.log_tail.join("\n"));
+    let details = move || {
+        let parts = [failure(|f| f.message.clone())(), failure(|f| f.hint.clone())(), log()];
+        parts.join("\n").trim().to_owned()
+    };
     el("div")
         .child(
             el("p")
@@ -232,6 +236,7 @@ fn trouble(model: Shown) -> El {
                 .child(el("summary").say("Last words of its worker"))
                 .child(el("pre").class("log").attr("tabindex", "0").text(log)),
         )
+        .child(copy_button("Copy details", details))
 }
 
 /// A field that a form sends along.

@@ -16,7 +16,9 @@ const GAP_MS: i64 = 3 * STEP_MS;
 
 /// The picture's size in its own units.
 pub const WIDTH: f64 = 1000.0;
-/// Likewise.
+/// A point that nothing follows is drawn this wide.
+const LEAST: f64 = 3.0;
+/// The picture's height.
 pub const HEIGHT: f64 = 120.0;
 
 /// What each model held at one moment.
@@ -117,9 +119,15 @@ impl Series {
                 .iter()
                 .enumerate()
                 .map(|(n, point)| {
-                    let until = run.get(n + 1).map_or(point.at, |next| next.at);
+                    // What holds now reaches the right edge, and can be seen from its first moment on.
+                    let from = x(point.at).min(WIDTH - LEAST);
+                    let until = match run.get(n + 1) {
+                        Some(next) => x(next.at),
+                        None if point.at == end => WIDTH,
+                        None => from + LEAST,
+                    };
                     let below: u64 = point.held.iter().filter(|(other, _)| other < id).map(|(_, b)| b).sum();
-                    (x(point.at), x(until), y(below + point.of(id)), y(below))
+                    (from, until, y(below + point.of(id)), y(below))
                 })
                 .collect();
             draw(&mut path, &steps);
@@ -147,14 +155,12 @@ fn draw(path: &mut String, steps: &[(f64, f64, f64, f64)]) {
     if steps.iter().all(|(_, _, upper, lower)| lower - upper < 0.05) {
         return;
     }
-    // A lone point has no width; it is drawn as thick as a line.
-    let end = last.1.max(first.0 + 1.0);
     // Writing into a String cannot fail.
     let _ = write!(path, "M{} {}", fixed(first.0, 1), fixed(first.3, 1));
     for (from, _, upper, _) in steps {
         let _ = write!(path, "H{}V{}", fixed(*from, 1), fixed(*upper, 1));
     }
-    let _ = write!(path, "H{}", fixed(end, 1));
+    let _ = write!(path, "H{}", fixed(last.1, 1));
     for (from, _, _, lower) in steps.iter().rev() {
         let _ = write!(path, "V{}H{}", fixed(*lower, 1), fixed(*from, 1));
     }
@@ -229,7 +235,7 @@ mod tests {
                 let path = series.area(&id);
                 for number in path.split(|c: char| c.is_ascii_alphabetic() || c == ' ').filter(|n| !n.is_empty()) {
                     let number: f64 = number.parse().unwrap();
-                    prop_assert!((-0.05..=1001.0).contains(&number), "{}", path);
+                    prop_assert!((-0.05..=WIDTH).contains(&number), "{}", path);
                 }
             }
         }

@@ -52,7 +52,9 @@ pub fn state(model: &Model) -> String {
 pub fn state_more(model: &Model, now: Time) -> String {
     match model.state {
         ModelState::Ready => {
-            let speed = model.instances.first().and_then(|i| i.tokens_per_second);
+            // A speed outlasts its request by a moment.
+            let speed =
+                model.instances.first().and_then(|i| i.tokens_per_second).filter(|_| model.in_flight > 0);
             match (speed, model.idle_since) {
                 (Some(speed), _) => format!("{} tok/s now", super::fixed(speed, 0)),
                 (None, Some(since)) => format!("idle {}", span(between(since, now))),
