@@ -11,11 +11,18 @@ export function exists(pid: number): boolean {
   }
 }
 
-function parentOf(pid: number): number | undefined {
+/** Whether a process runs. One that has ended runs no more, even if whoever inherited it has not reaped it yet. */
+export function runs(pid: number): boolean {
+  const state = statOf(pid)?.[0];
+  return state !== undefined && state !== 'Z' && state !== 'X';
+}
+
+/** State, parent and the further fields of a process; nothing if there is none. */
+function statOf(pid: number): string[] | undefined {
   try {
     // The name stands in brackets and may hold anything: the fields begin after the last one.
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   } catch {
     return undefined;
   }
@@ -24,7 +31,7 @@ function parentOf(pid: number): number | undefined {
 /** All descendants of a process. */
 export function descendants(pid: number): number[] {
   const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
-  const parents = new Map(all.map((one) => [one, parentOf(one)]));
+  const parents = new Map(all.map((one) => [one, Number(statOf(one)?.[1])]));
   const found: number[] = [];
   for (let next = [pid]; next.length > 0; ) {
     next = all.filter((one) => next.includes(parents.get(one) ?? -1));

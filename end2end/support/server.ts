@@ -102,6 +102,12 @@ export class Server {
     await expect.poll(() => started.filter(exists), { message: 'workers left behind', timeout: 1_000 }).toEqual([]);
   }
 
+  /** Kills it, as nothing that can be prepared for, and waits until the process itself is gone. */
+  async kill(): Promise<void> {
+    this.child!.kill('SIGKILL');
+    await this.ended;
+  }
+
   /** Ends it whatever a test did, and removes its data. */
   async dispose(): Promise<void> {
     try {

@@ -62,6 +62,11 @@ pub(crate) fn packages(places: &Places) -> Result<()> {
     Ok(())
 }
 
+/// Looks at the types of the tests: Playwright itself would only strip them.
+pub(crate) fn types(places: &Places) -> Result<()> {
+    Tool::new("node").args(["node_modules/typescript/bin/tsc", "--noEmit"]).dir(&places.end2end()).run()
+}
+
 /// What the browser tests need to know.
 pub(crate) struct Means<'a> {
     /// The program under test.

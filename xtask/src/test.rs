@@ -79,6 +79,9 @@ fn browser_part(
     let chromium = steps.attempt("chromium", "looked for, installed when missing", browser::chromium);
     let packages =
         steps.attempt("npm packages", "as the lock file says, about 10 s", || browser::packages(places));
+    if packages.is_some() {
+        steps.attempt("test types", "tsc, about 5 s", || browser::types(places));
+    }
     let python =
         steps.attempt("python SDK", "an environment of its own, about 20 s", || clients::python(places));
     let (Some(chromium), Some(()), Some(python)) = (chromium, packages, python) else {
