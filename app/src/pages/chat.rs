@@ -145,26 +145,6 @@ fn composer(
         (_, true) => "The model is still answering.",
         _ => "",
     };
-    let system = el("textarea")
-        .id("system")
-        .attr("name", "system")
-        .attr("rows", "2")
-        .attr("aria-label", "System text")
-        .attr("placeholder", "You are a helpful assistant.");
-    let prompt = el("textarea")
-        .id("prompt")
-        .attr("name", "prompt")
-        .attr("rows", "3")
-        .attr("aria-label", "Message")
-        .attr("placeholder", "Enter sends, Shift+Enter begins a new line")
-        .flag("required")
-        .on(ev::keydown, move |event| {
-            // Whoever writes with an input method confirms a word with Enter.
-            if event.key() == "Enter" && !event.shift_key() && !event.is_composing() {
-                event.prevent_default();
-                send();
-            }
-        });
     let stop = el("button")
         .attr("type", "button")
         .class("btn")
@@ -183,9 +163,9 @@ fn composer(
             el("details")
                 .class("edit")
                 .child(el("summary").say("What the model is told first"))
-                .child(system),
+                .child(system_field()),
         )
-        .child(prompt)
+        .child(prompt_field(send))
         .child(
             el("div")
                 .class("line")
@@ -198,6 +178,32 @@ fn composer(
                         .child(unless(el("button").class("btn main"), unable).say("Send")),
                 ),
         )
+}
+
+fn system_field() -> El {
+    el("textarea")
+        .id("system")
+        .attr("name", "system")
+        .attr("rows", "2")
+        .attr("aria-label", "System text")
+        .attr("placeholder", "You are a helpful assistant.")
+}
+
+fn prompt_field(send: impl Fn() + 'static) -> El {
+    el("textarea")
+        .id("prompt")
+        .attr("name", "prompt")
+        .attr("rows", "3")
+        .attr("aria-label", "Message")
+        .attr("placeholder", "Enter sends, Shift+Enter begins a new line")
+        .flag("required")
+        .on(ev::keydown, move |event| {
+            // Whoever writes with an input method confirms a word with Enter.
+            if event.key() == "Enter" && !event.shift_key() && !event.is_composing() {
+                event.prevent_default();
+                send();
+            }
+        })
 }
 
 fn field(id: &str) -> Option<HtmlTextAreaElement> {
