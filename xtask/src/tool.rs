@@ -4,6 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt,
     io::ErrorKind,
+    os::fd::AsFd,
     path::Path,
     process::{Command, Stdio},
 };
@@ -53,6 +54,12 @@ impl Tool {
     pub(crate) fn mend(mut self, words: impl Into<String>) -> Self {
         self.mend = Some(words.into());
         self
+    }
+
+    /// With its words on stderr: stdout belongs to whatever comes after it.
+    pub(crate) fn on_stderr(mut self) -> Result<Self> {
+        self.command.stdout(std::io::stderr().as_fd().try_clone_to_owned()?);
+        Ok(self)
     }
 
     /// Runs it before everybody's eyes.
