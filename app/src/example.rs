@@ -24,6 +24,7 @@ pub(crate) fn unloaded(id: &str) -> Model {
         last_reset_by: None,
         progress: None,
         expected_bytes: None,
+        reserve_bytes: None,
         instances: Vec::new(),
         failure: None,
     }

@@ -134,7 +134,7 @@ fn entry(
         family: facts.as_ref().map(|f| f.family.clone()).unwrap_or_default(),
         quantization: facts.as_ref().map(|f| f.quantization.clone()).unwrap_or_default(),
         size_bytes: found.size_bytes,
-        expected: facts.as_ref().map(|f| expectation(f, own.context)),
+        expected: facts.as_ref().map(expectation),
         trouble,
         pinned: own.pinned,
         idle_timeout: own.idle_timeout,
@@ -143,53 +143,16 @@ fn entry(
     }
 }
 
-/// What a load will take: private bytes at ready, and those at the full KV cache and scratch with the mapped bytes
-/// that decoding touches (all weights, since each token reads them).
-fn expectation(facts: &Facts, context: Option<u32>) -> Expectation {
+/// What a load takes, as the worker read it in the header.
+fn expectation(facts: &Facts) -> Expectation {
     let print = facts.footprint;
-    let positions = u64::from(context.unwrap_or(CONTEXT).min(facts.context.max(1)));
-    let predicted_bytes = print.weights_bytes.saturating_add(print.runtime_bytes);
-    let grown = print.kv_bytes_per_token.saturating_mul(positions).saturating_add(print.scratch_bytes);
     Expectation {
-        predicted_bytes,
-        reserve_bytes: predicted_bytes.saturating_add(grown).saturating_add(print.mapped_bytes),
+        weights_bytes: print.weights_bytes,
+        runtime_bytes: print.runtime_bytes,
+        kv_bytes_per_token: print.kv_bytes_per_token,
+        scratch_bytes: print.scratch_bytes,
         mapped_bytes: print.mapped_bytes,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use link::Footprint;
-
-    fn facts(context: u32) -> Facts {
-        Facts {
-            embedding: false,
-            family: "llama".into(),
-            quantization: "Q4_1".into(),
-            name: None,
-            parameters: 1,
-            context,
-            has_template: true,
-            layers: 1,
-            width: 1,
-            vocabulary: 1,
-            footprint: Footprint {
-                weights_bytes: 100,
-                mapped_bytes: 50,
-                kv_bytes_per_token: 2,
-                scratch_bytes: 7,
-                runtime_bytes: 10,
-            },
-        }
-    }
-
-    #[test]
-    fn the_reservation_is_at_the_full_context_and_never_beyond_the_models_own() {
-        let of = |file, own| expectation(&facts(file), own).reserve_bytes - 110 - 50 - 7;
-        assert_eq!(of(100_000, None), 2 * u64::from(CONTEXT));
-        assert_eq!(of(4096, None), 2 * 4096);
-        assert_eq!(of(4096, Some(1 << 20)), 2 * 4096);
-        assert_eq!(of(100_000, Some(512)), 2 * 512);
+        context: CONTEXT,
+        longest: facts.context,
     }
 }

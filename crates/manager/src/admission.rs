@@ -34,6 +34,14 @@ impl Room {
     pub(crate) fn within_machine(&self) -> Option<u64> {
         Some(self.available?.saturating_sub(self.kept_back).saturating_sub(self.outstanding))
     }
+
+    /// Bytes that would be left after another reservation of `need`; negative: so many are missing.
+    pub(crate) fn free_after(&self, need: u64) -> i64 {
+        let free = self.within_limit().min(self.within_machine().unwrap_or(u64::MAX));
+        let left = i128::from(free) - i128::from(need);
+        // Bytes of a machine fit 63 bits by far.
+        i64::try_from(left).unwrap_or(if left < 0 { i64::MIN } else { i64::MAX })
+    }
 }
 
 /// Whether `need` bytes can be reserved.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use protocol::{
     CleanUp, CleanUpScope, EventKind, Expected, IdleTimeout, Kept, LedgerEvent, Model, ModelId, ModelState,
-    Problem, Receipt, Reloaded, Sample, SessionKind, Snapshot,
+    Plan, Problem, Receipt, Reloaded, Sample, SessionKind, Snapshot,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -139,6 +139,15 @@ impl Desk {
     /// The same for every model that is loaded: each counts as used now.
     pub async fn load_all(&self, wish: LoadWish) -> Vec<Result<Model, Problem>> {
         join_all(self.loaded().into_iter().map(|model| self.load(model, wish.clone()))).await
+    }
+
+    /// What a load would take and whom it would push out, or why it would be refused; by the decision that the load
+    /// itself would take. Changes nothing.
+    pub async fn plan(&self, model: ModelId, context: Option<u32>) -> Result<Plan, Problem> {
+        match self.gate.ask(|ticket| Event::Plan { ticket, model, context }).await? {
+            Answer::Plan(plan) => Ok(*plan),
+            other => Err(words::wrong_answer(&other)),
+        }
     }
 
     /// Unloads a model and answers when its memory is back (or is known not to come back).

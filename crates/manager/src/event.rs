@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::{
-    EventKind, Failure, IdleTimeout, LedgerEvent, Model, ModelId, Problem, Progress, Receipt, Reloaded,
+    EventKind, Failure, IdleTimeout, LedgerEvent, Model, ModelId, Plan, Problem, Progress, Receipt, Reloaded,
     SessionKind,
 };
 
@@ -44,6 +44,8 @@ pub(crate) enum Event {
         wait: bool,
         by: String,
     },
+    /// Somebody wants to know what a load would do; changes nothing.
+    Plan { ticket: Ticket, model: ModelId, context: Option<u32> },
     /// An unload is wanted.
     Unload { ticket: Ticket, model: ModelId, manner: Manner, by: String },
     /// A clean-up looks at this model: it goes if the policy lets it; `dry` only says whether it would.
@@ -112,6 +114,8 @@ pub(crate) enum Answer {
     Found(bool),
     /// The model as it stands now.
     Model(Box<Model>),
+    /// What a load would do.
+    Plan(Box<Plan>),
     /// It was unloaded.
     Receipt(Box<Receipt>),
     /// It was reloaded.

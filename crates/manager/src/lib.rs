@@ -13,6 +13,7 @@ mod books;
 mod config;
 mod desk;
 mod event;
+mod forecast;
 mod gate;
 mod handle;
 mod lease;

@@ -11,7 +11,8 @@ use protocol::{Code, Failure, IdleTimeout, ModelState, Progress, Reason, Receipt
 
 use crate::{
     event::Ticket,
-    ports::{Epoch, Expectation, Measured, Now, ReadyFacts, ShelfModel},
+    forecast::Forecast,
+    ports::{Epoch, Measured, Now, ReadyFacts, ShelfModel},
     queue::{Caller, Queue},
 };
 
@@ -90,7 +91,7 @@ pub(crate) struct Worker {
     /// Why and for whom, for the ledger.
     pub(crate) loaded_for: (&'static str, String),
     /// Expected before the load; `None`: the file was not inspected.
-    pub(crate) expected: Option<Expectation>,
+    pub(crate) expected: Option<Forecast>,
     /// Reserved before the load, in bytes.
     pub(crate) reserve_bytes: u64,
     /// Asked for at the start.
@@ -328,9 +329,15 @@ impl Record {
         of_instance.or(self.idle_timeout).or(self.shelf.idle_timeout).unwrap_or(usual)
     }
 
-    /// Bytes that a load must find free: as expected, and the file's own size where nothing better is known.
-    pub(crate) fn need_bytes(&self) -> u64 {
-        self.shelf.expected.map_or(self.shelf.size_bytes, |expected| expected.reserve_bytes)
+    /// What a load with this context will take, if the file was inspected.
+    pub(crate) fn expected(&self, context: Option<u32>) -> Option<Forecast> {
+        let expected = self.shelf.expected.as_ref()?;
+        Some(Forecast::new(expected, context.or(self.shelf.context)))
+    }
+
+    /// The same, or the file's own size where nothing better is known.
+    pub(crate) fn forecast(&self, context: Option<u32>) -> Forecast {
+        self.expected(context).unwrap_or_else(|| Forecast::of_size(self.shelf.size_bytes))
     }
 }
 

@@ -54,15 +54,24 @@ pub struct ShelfModel {
     pub context: Option<u32>,
 }
 
-/// What a load is expected to take, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a load takes by what stands in the file's header, part by part; what it takes with a given context is
+/// computed from it where the load is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expectation {
-    /// Private bytes at ready.
-    pub predicted_bytes: u64,
-    /// Private bytes at the full KV and scratch cap, with the mapped bytes that decoding touches.
-    pub reserve_bytes: u64,
-    /// Mapped from disk.
+    /// Weights in private memory.
+    pub weights_bytes: u64,
+    /// The process, the vocabulary, the template.
+    pub runtime_bytes: u64,
+    /// KV cache for one position; 0: it has none.
+    pub kv_bytes_per_token: u64,
+    /// Scratch at its cap.
+    pub scratch_bytes: u64,
+    /// Mapped from disk, all of which decoding touches.
     pub mapped_bytes: u64,
+    /// Positions where nobody asks for another number.
+    pub context: u32,
+    /// The most that the model can have.
+    pub longest: u32,
 }
 
 /// Start an instance.

@@ -25,6 +25,7 @@ mod asks;
 mod ends;
 mod loads;
 mod news;
+mod plans;
 mod time;
 mod usage;
 mod wishes;
@@ -140,6 +141,7 @@ impl Turn<'_> {
             Event::Load { ticket, model, idle_timeout, context, wait, by } => {
                 self.load(ticket, &model, idle_timeout, context, wait, by);
             }
+            Event::Plan { ticket, model, context } => self.plan(ticket, &model, context),
             Event::Unload { ticket, model, manner, by } => self.unload(ticket, &model, manner, by),
             Event::CleanUp { ticket, model, manner, dry, by } => {
                 self.clean_up(ticket, &model, manner, dry, by);

@@ -4,6 +4,7 @@ mod actor;
 mod crashes;
 mod doubles;
 mod leases;
+mod plans;
 mod rig;
 mod sessions;
 mod timers;

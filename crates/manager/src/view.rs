@@ -61,7 +61,7 @@ fn instance(worker: &Worker) -> Option<Instance> {
         context: facts.map_or(0, |facts| facts.context),
         sandbox: facts.map_or_else(String::new, |facts| facts.sandbox.clone()),
         memory: worker.memory.map(memory),
-        predicted_bytes: worker.expected.map(|expected| expected.predicted_bytes),
+        predicted_bytes: worker.expected.map(|expected| expected.predicted_bytes()),
         tokens_per_second: worker.tokens_per_second,
     })
 }
@@ -75,6 +75,7 @@ pub(crate) fn model(id: &ModelId, record: &Record, house: &House, busy: &BTreeSe
         State::Ready(ready) => Some(ready),
         _ => None,
     };
+    let expected = record.expected(None);
     Model {
         id: id.clone(),
         kind: record.shelf.kind,
@@ -93,7 +94,8 @@ pub(crate) fn model(id: &ModelId, record: &Record, house: &House, busy: &BTreeSe
             State::Loading(loading) => loading.progress.clone(),
             _ => None,
         },
-        expected_bytes: record.shelf.expected.map(|expected| expected.predicted_bytes),
+        expected_bytes: expected.map(|expected| expected.predicted_bytes()),
+        reserve_bytes: expected.map(|expected| expected.reserve_bytes()),
         instances: record.state.worker().and_then(instance).into_iter().collect(),
         failure: record.past.failure.clone(),
     }

@@ -173,6 +173,10 @@ pub struct Model {
     /// Private bytes that a load is expected to take; `null` until the file was inspected.
     #[serde(default)]
     pub expected_bytes: Option<u64>,
+    /// Bytes that a load would reserve: private ones at the full KV cache and scratch, and the mapped ones that decoding
+    /// touches; `null` until the file was inspected.
+    #[serde(default)]
+    pub reserve_bytes: Option<u64>,
     /// None or one today; a list, because a pool may hold more.
     pub instances: Vec<Instance>,
     /// The last failure, until the next load succeeds.

@@ -9,6 +9,9 @@ use crate::{Expected, ModelId};
 pub struct Prediction {
     /// Weights in private memory.
     pub weights_bytes: u64,
+    /// The process, the vocabulary, the template.
+    #[serde(default)]
+    pub runtime_bytes: u64,
     /// KV cache at the full context.
     pub kv_cache_bytes: u64,
     /// Scratch at its cap.

@@ -55,6 +55,14 @@ fn said(plan: &Plan) -> String {
         bytes(plan.reserve_bytes),
         bytes(plan.mapped_bytes)
     )];
+    let parts = &plan.prediction;
+    lines.push(format!(
+        "Weights {}, process and vocabulary {}, KV cache up to {}, scratch up to {}.",
+        bytes(parts.weights_bytes),
+        bytes(parts.runtime_bytes),
+        bytes(parts.kv_cache_bytes),
+        bytes(parts.scratch_bytes)
+    ));
     for one in &plan.evict {
         let held = one.expected_bytes.map_or_else(String::new, |held| format!(" ({})", bytes(held)));
         lines.push(format!("{}{held} would have to go first.", one.model));
@@ -80,9 +88,10 @@ mod tests {
             reserve_bytes: 160 << 20,
             mapped_bytes: 94 << 20,
             prediction: Prediction {
-                weights_bytes: 0,
-                kv_cache_bytes: 0,
-                scratch_bytes: 0,
+                weights_bytes: 23 << 20,
+                runtime_bytes: 10 << 20,
+                kv_cache_bytes: 30 << 20,
+                scratch_bytes: 3 << 20,
                 learned_factor: 1.0,
                 error_percent: None,
             },
@@ -93,7 +102,8 @@ mod tests {
         };
         assert_eq!(
             said(&plan),
-            "big would take 33.0 MiB, at most 160 MiB, and 94.0 MiB of file cache.\nold (1.00 GiB) would have to go \
+            "big would take 33.0 MiB, at most 160 MiB, and 94.0 MiB of file cache.\nWeights 23.0 MiB, process and \
+             vocabulary 10.0 MiB, KV cache up to 30.0 MiB, scratch up to 3.00 MiB.\nold (1.00 GiB) would have to go \
              first.\n5.00 GiB would be free afterwards."
         );
     }

@@ -22,19 +22,22 @@ impl Turn<'_> {
         }
         self.changed();
         let (reason, by) = queue.reason();
-        if let Err(problem) = self.may_load(id, record) {
+        let context = queue.context();
+        if let Err(problem) = self.may_load(id, record, context) {
             self.log_refusal(id, record, &problem, by);
             return self.refuse(queue.clear(), &problem);
         }
         let epoch = self.next_epoch();
-        let context = queue.context().or(record.shelf.context);
+        let reserve_bytes = record.forecast(context).reserve_bytes();
+        let expected = record.expected(context);
+        let context = context.or(record.shelf.context);
         let worker = Worker {
             epoch,
             pid: None,
             begun: self.now,
             loaded_for: (reason, by),
-            expected: record.shelf.expected,
-            reserve_bytes: record.need_bytes(),
+            expected,
+            reserve_bytes,
             context,
             facts: None,
             ready: None,
@@ -48,7 +51,14 @@ impl Turn<'_> {
         record.state = State::Loading(Box::new(Loading { worker, progress: None, heard, queue }));
     }
 
-    fn may_load(&self, id: &ModelId, record: &Record) -> Result<(), Problem> {
+    /// Whether a load may begin. The one decision, for loads and for plans; the record is out of the house, so that
+    /// the room is what the others leave.
+    pub(super) fn may_load(
+        &self,
+        id: &ModelId,
+        record: &Record,
+        context: Option<u32>,
+    ) -> Result<(), Problem> {
         if self.stops() {
             return Err(words::stopped());
         }
@@ -58,7 +68,7 @@ impl Turn<'_> {
         if let Some(trouble) = &record.shelf.trouble {
             return Err(trouble.clone());
         }
-        let need = record.need_bytes();
+        let need = record.forecast(context).reserve_bytes();
         admission::admit(need, &self.house.room()).map_err(|why| {
             let others = self.house.models.iter().filter(|(_, other)| other.state.worker().is_some());
             let loaded: Vec<ModelId> = others.map(|(other, _)| other.clone()).collect();

@@ -15,7 +15,12 @@ use crate::{
 
 impl Turn<'_> {
     /// Does something to a model, or says that there is none.
-    fn to(&mut self, ticket: Ticket, model: &ModelId, work: impl FnOnce(&mut Self, &ModelId, &mut Record)) {
+    pub(super) fn to(
+        &mut self,
+        ticket: Ticket,
+        model: &ModelId,
+        work: impl FnOnce(&mut Self, &ModelId, &mut Record),
+    ) {
         if self.with(model, work).is_none() {
             self.answer(ticket, Err(words::unknown_model(model)));
         }

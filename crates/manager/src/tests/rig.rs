@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
-    EventKind, Failure, IdleTimeout, LedgerEvent, Method, Model, ModelId, ModelKind, ModelState, Problem,
-    Quality, Receipt, Reloaded, SessionKind, Time,
+    EventKind, Failure, IdleTimeout, LedgerEvent, Method, Model, ModelId, ModelKind, ModelState, Plan,
+    Problem, Quality, Receipt, Reloaded, SessionKind, Time,
 };
 
 use crate::{
@@ -60,9 +60,11 @@ pub(crate) fn shelf(name: &str, reserve_mib: u64) -> ShelfModel {
         quantization: "Q4_1".to_owned(),
         size_bytes: 50 * MIB,
         expected: Some(Expectation {
-            predicted_bytes: reserve_mib * MIB / 2,
-            reserve_bytes: reserve_mib * MIB,
-            mapped_bytes: 0,
+            weights_bytes: reserve_mib * MIB / 2,
+            kv_bytes_per_token: reserve_mib * MIB / 2 / 2048,
+            context: 2048,
+            longest: 8192,
+            ..Expectation::default()
         }),
         trouble: None,
         pinned: false,
@@ -229,6 +231,15 @@ impl Rig {
         let by = "a person".to_owned();
         self.happen(Event::Load { ticket, model: id(model), idle_timeout: idle, context: None, wait, by });
         ticket
+    }
+
+    pub(crate) fn plan(&mut self, model: &str, context: Option<u32>) -> Plan {
+        let ticket = self.ticket();
+        self.happen(Event::Plan { ticket, model: id(model), context });
+        match self.told(ticket) {
+            Answer::Plan(plan) => *plan,
+            other => panic!("no plan: {other:?}"),
+        }
     }
 
     pub(crate) fn unload(&mut self, model: &str, manner: Manner) -> Ticket {

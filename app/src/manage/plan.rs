@@ -1,0 +1,14 @@
+//! POST /manage/plan
+
+use leptos::prelude::*;
+use protocol::Plan;
+
+use super::Refusal;
+
+/// What a load would take and whom it would push out, or why it would be refused, by the decision that the load itself
+/// would take. Changes nothing and counts as no use.
+#[server(name = PlanLoad, prefix = "/manage", endpoint = "plan")]
+pub async fn plan(model: String, context: Option<u32>) -> Result<Plan, Refusal> {
+    let id = super::arguments::id(&model)?;
+    Ok(crate::request::desk()?.plan(id, context).await?)
+}
