@@ -50,6 +50,15 @@ test('loading twice at once is one load', async ({ server }) => {
   expect(server.workers().length).toBe(1);
 });
 
+test('a load that is not waited for answers 202 while it is under way, 200 when there is nothing to wait for', async ({ server }) => {
+  const first = await server.post('/manage/load', { model: 'smollm2', wait: 'false' });
+  expect(first.status).toBe(202);
+  expect(first.body.state).not.toBe('ready');
+  await server.load();
+  const { status, body } = await server.post('/manage/load', { model: 'smollm2', wait: 'false' });
+  expect([status, body.state]).toEqual([200, 'ready']);
+});
+
 test('an unload while it loads cancels the load', async ({ server }) => {
   const loading = server.post('/manage/load', { model: 'smollm2' });
   await expect.poll(async () => (await server.model()).state, { intervals: [1] }).not.toBe('unloaded');

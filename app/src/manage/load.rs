@@ -6,7 +6,7 @@ use protocol::Model;
 use super::{OneOrAll, Refusal};
 
 /// Loads a model, joins a load in progress, or counts as a use of a loaded one. `model=*`: all that are loaded.
-/// Answers when it is ready, unless `wait=false`.
+/// Answers when it is ready; with `wait=false` at once, and with 202 while it is not ready yet.
 #[server(name = LoadModel, prefix = "/manage", endpoint = "load")]
 pub async fn load(
     model: String,
@@ -24,6 +24,14 @@ pub async fn load(
     let desk = crate::request::desk()?;
     Ok(match Target::read(&model)? {
         Target::All => OneOrAll::All(desk.load_all(wish).await.into_iter().map(Into::into).collect()),
-        Target::One(id) => OneOrAll::One(desk.load(id, wish).await?),
+        Target::One(id) => {
+            let model = desk.load(id, wish).await?;
+            if model.state != protocol::ModelState::Ready
+                && let Some(answer) = use_context::<leptos_axum::ResponseOptions>()
+            {
+                answer.set_status(http::StatusCode::ACCEPTED);
+            }
+            OneOrAll::One(model)
+        }
     })
 }

@@ -146,12 +146,20 @@ pub(crate) fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem>
     if std::str::from_utf8(body).is_err() {
         return Err(bad("The body is not UTF-8.", "Send JSON in UTF-8."));
     }
-    serde_json::from_slice(body).map_err(|e| {
-        bad(
-            format!("The body is not the JSON that is expected: {e}."),
-            "Compare it with OpenAI's reference for this path.",
-        )
-    })
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let hint = "Compare it with OpenAI's reference for this path.";
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
+        // The path is `.` where the body as a whole has the wrong shape; where it is not JSON, a path tells nothing.
+        let place = e.path().to_string();
+        let cause = e.inner();
+        if place == "." || !cause.is_data() {
+            bad(format!("The body is not the JSON that is expected: {cause}."), hint)
+        } else {
+            bad(format!("`{place}` is not what is expected: {cause}."), hint)
+        }
+    })?;
+    reader.end().map_err(|e| bad(format!("The body goes on after the JSON: {e}."), hint))?;
+    Ok(read)
 }
 
 /// A refusal of an argument.
@@ -343,7 +351,8 @@ mod tests {
             (r#","stop":[""]"#, "stop"),
             (r#","tools":[{}]"#, "Tools"),
             (r#","keep_alive":"soon""#, "keep_alive"),
-            (r#","temperature":"hot""#, "JSON"),
+            (r#","temperature":"hot""#, "`temperature`"),
+            (r#","stream_options":{"include_usage":3}"#, "`stream_options.include_usage`"),
             (r#","response_format":{"type":"json_object"}"#, "response_format"),
         ] {
             let problem = asked(extra).unwrap_err();
@@ -359,6 +368,8 @@ mod tests {
             (b"[]", "JSON"),
             (b"\xff\xfe", "UTF-8"),
             (br#"{"model":"m"}"#, "messages"),
+            (br#"{"model":"m","messages":"x"}"#, "`messages`"),
+            (br#"{"model":"m","messages":[{"role":"user","content":"x"}]} tail"#, "goes on"),
             (br#"{"model":"m","messages":[]}"#, "messages"),
             (br#"{"messages":[{"role":"user","content":"x"}]}"#, "model"),
             (br#"{"model":"a/b","messages":[{"role":"user","content":"x"}]}"#, "a/b"),
