@@ -2,6 +2,7 @@
 
 #![recursion_limit = "256"]
 
+mod accept;
 mod answer;
 mod assets;
 mod cli;
@@ -15,8 +16,10 @@ mod guard;
 mod house;
 mod librarian;
 mod logs;
+mod notify;
 mod openai;
 mod pages;
+mod patience;
 mod random;
 mod relay;
 mod routes;

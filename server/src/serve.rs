@@ -6,10 +6,12 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 use crate::{
+    accept::room_for,
     compose,
     config::{self, Config, Layers, Source},
+    notify::Notify,
     routes,
-    run::{self, Ended},
+    run::{self, Ended, Signals},
 };
 
 /// What the runtime's own threads may take at the very end.
@@ -76,13 +78,24 @@ fn lived(arguments: &Arguments, data_dir: Option<PathBuf>) -> anyhow::Result<End
         .build()
         .context("cannot start the runtime")?;
     let lived = runtime.block_on(async {
+        let mut signals = Signals::new().context("cannot listen for signals")?;
         let listener = TcpListener::bind(config.listen).await.with_context(|| unbound(&config))?;
         let address = listener.local_addr().context("cannot read the bound address")?;
-        let house = compose::compose(layers, &data_dir, address).await?;
-        let app = routes::routes(&house);
+        let notify = Notify::from_environment();
+        let house = tokio::select! {
+            house = compose::compose(layers, &data_dir, address) => house?,
+            // Nothing is loaded yet. What looks into files for us ends with us.
+            name = signals.next() => {
+                tracing::info!("stopped by {name} before it was ready");
+                return Ok(Ended::Clean);
+            }
+        };
+        let (app, url) = (routes::routes(&house), format!("http://{address}"));
         house.preload();
-        announce(&format!("http://{address}"));
-        run::run(house, listener, app, config.connections as usize).await.context("cannot listen for signals")
+        announce(&url);
+        notify.ready(&url);
+        let connections = room_for(config.connections);
+        Ok(run::run(house, listener, app, connections, &mut signals, notify).await)
     });
     // A blocking read that hangs (a driver, a dying disk) must not keep the process.
     runtime.shutdown_timeout(LAST);

@@ -8,7 +8,7 @@ use std::{
 use link::Hello;
 use manager::ports::{Epoch, Probe, Shelf};
 use tokio::{runtime::Handle, sync::watch};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::{
     inbox::Inbox,
@@ -78,6 +78,7 @@ pub(crate) struct House {
     pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) spawner: Spawner,
+    pub(crate) _orphans: AbortOnDropHandle<()>,
     pub(crate) logs: Logs,
     pub(crate) tasks: TaskTracker,
     pub(crate) runtime: Handle,

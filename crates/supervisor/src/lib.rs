@@ -12,6 +12,7 @@ mod leftover;
 mod life;
 mod line;
 mod log;
+mod orphans;
 mod process;
 mod procfs;
 mod requests;

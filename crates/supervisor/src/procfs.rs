@@ -8,6 +8,8 @@ use std::{collections::HashMap, fs, path::Path};
 pub(crate) struct Stat {
     /// Its short name.
     pub(crate) name: String,
+    /// Ended, and not waited for by its parent.
+    pub(crate) is_zombie: bool,
     /// Its parent.
     pub(crate) parent: u32,
     /// Of its process group.
@@ -26,10 +28,11 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let (open, close) = (text.find('(')?, text.rfind(')')?);
     let mut after = text.get(close + 1..)?.split_ascii_whitespace();
     // Fields 3 (state), 4 (parent) and 5 (group), then 22: proc(5).
-    let parent = after.nth(1)?.parse().ok()?;
+    let is_zombie = after.next()? == "Z";
+    let parent = after.next()?.parse().ok()?;
     let group = after.next()?.parse().ok()?;
     let start_time = after.nth(16)?.parse().ok()?;
-    Some(Stat { name: text.get(open + 1..close)?.to_owned(), parent, group, start_time })
+    Some(Stat { name: text.get(open + 1..close)?.to_owned(), is_zombie, parent, group, start_time })
 }
 
 /// Whether a process was given this word in its arguments.
@@ -50,10 +53,31 @@ pub(crate) fn pids() -> Vec<u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// How many processes the system has killed for want of memory since it started.
+/// How many processes the system has killed for want of memory: of our control group, where it counts them (so that
+/// another container's end is not taken for one of ours), else of the machine.
 pub(crate) fn oom_kills() -> Option<u64> {
-    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let counters = group_counters(&groups).into_iter().chain(["/proc/vmstat".to_owned()]);
+    counters.filter_map(|path| fs::read_to_string(path).ok()).find_map(|text| counted(&text))
+}
+
+fn counted(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+}
+
+/// Where our group's counter may be, by `/proc/self/cgroup`: version 2, then version 1.
+fn group_counters(groups: &str) -> Vec<String> {
+    let counter = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?.trim_end_matches('/'));
+        if controllers.is_empty() {
+            Some(format!("/sys/fs/cgroup{path}/memory.events"))
+        } else {
+            let is_memory = controllers.split(',').any(|one| one == "memory");
+            is_memory.then(|| format!("/sys/fs/cgroup/memory{path}/memory.oom_control"))
+        }
+    };
+    groups.lines().filter_map(counter).collect()
 }
 
 /// Private bytes as `/proc/PID/status` has them; cheap, and close enough for a left-over.
@@ -136,7 +160,13 @@ mod tests {
         let text = "42 (a) b (c) S 7 40 40 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 123456 10 11";
         assert_eq!(
             parse_stat(text),
-            Some(Stat { name: "a) b (c".into(), parent: 7, group: 40, start_time: 123_456 })
+            Some(Stat {
+                name: "a) b (c".into(),
+                is_zombie: false,
+                parent: 7,
+                group: 40,
+                start_time: 123_456
+            })
         );
     }
 
@@ -148,6 +178,16 @@ mod tests {
         assert!(has_argument(me, &std::env::args().next().unwrap()));
         assert!(!has_argument(me, "no such argument"));
         assert!(private_bytes(me).unwrap() > 0);
+    }
+
+    #[test]
+    fn the_count_of_our_own_group_is_looked_for_first() {
+        let groups = "9:name=systemd:/x\n4:cpu,memory:/a/b\n0::/\n";
+        let expected = ["/sys/fs/cgroup/memory/a/b/memory.oom_control", "/sys/fs/cgroup/memory.events"];
+        assert_eq!(group_counters(groups), expected);
+        assert_eq!(counted("low 0\nmax 3\noom 2\noom_kill 1\noom_group_kill 0"), Some(1));
+        assert_eq!(counted("oom_kill_disable 0\nunder_oom 0\noom_kill 12"), Some(12));
+        assert!(oom_kills().is_some());
     }
 
     #[test]

@@ -197,7 +197,7 @@ pub(crate) fn wait_for_end(process: &rustix::fd::OwnedFd, most: Duration) -> boo
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -213,8 +213,8 @@ mod tests {
     }
 
     fn sleeper(nonce: &str) -> std::process::Child {
-        // The nonce stands in the arguments, as it does for a worker; `sleep` adds its arguments up.
-        Command::new("sh").args(["-c", "sleep 1000", nonce]).spawn().unwrap()
+        // The nonce stands in the arguments, as it does for a worker. The shell itself waits, so that nobody is left of it.
+        Command::new("sh").args(["-c", "read -r word", nonce]).stdin(Stdio::piped()).spawn().unwrap()
     }
 
     fn intent(nonce: &str, pid: Option<u32>, start_time: Option<u64>) -> Intent {

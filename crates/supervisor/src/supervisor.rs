@@ -6,7 +6,7 @@ use link::{Facts, FromWorker, Order, ToWorker};
 use manager::ports::{Epoch, Launcher, ModelFile, NewsDesk, Probe, Shelf, StartOrder, StopOrder};
 use protocol::{Code, ModelId, Problem};
 use tokio::{runtime::Handle, time::timeout};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::{
     Instance,
@@ -15,6 +15,7 @@ use crate::{
     life::Life,
     line::Step,
     log::{Follower, Logs, Ring},
+    orphans,
     requests::refusal,
     run_dir::RunDir,
     spawn::{Spawner, WorkerProgram},
@@ -60,6 +61,8 @@ impl Supervisor {
         let (run, threads) = (Arc::new(run), threads.max(1));
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let spawner = Spawner::start(program, threads, Arc::clone(&run))?;
+        // Ends with the house, and so is no task that a shutdown would wait for.
+        let orphans = AbortOnDropHandle::new(Handle::current().spawn(orphans::reap(orphans::listen()?)));
         let house = House {
             build,
             threads,
@@ -67,6 +70,7 @@ impl Supervisor {
             shelf,
             probe,
             spawner,
+            _orphans: orphans,
             logs: Logs::default(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),

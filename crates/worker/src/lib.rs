@@ -37,7 +37,7 @@ pub fn main(loader: impl port::Loader, build: &str, args: impl IntoIterator<Item
     match channel::start(channel, hello.clone()) {
         Ok((outbox, orders, pulse)) => {
             outbox.say(&FromWorker::Hello(hello));
-            outbox.say(&FromWorker::Confined { sandbox: sandbox.words().to_owned() });
+            outbox.say(&FromWorker::Confined { sandbox: sandbox.words() });
             engine_loop::run(&loader, &orders, &outbox, &pulse)
         }
         Err(error) => {

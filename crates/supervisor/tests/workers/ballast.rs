@@ -4,7 +4,11 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{Read, Seek, Write},
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
     process::Command,
     sync::mpsc,
     time::Duration,
@@ -14,7 +18,10 @@ use link::{
     Embed, ErrorCode, Facts, Finish, Footprint, FromWorker, Generate, Load, Prompt, Ready, Stage, Timings,
     Usage,
 };
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open};
+use rustix::process::{
+    PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, set_parent_process_death_signal,
+    test_kill_process,
+};
 use worker::port::{Admitted, Engine, Loader, Made, ModelFile, Refusal, Vectors};
 
 /// The loader. Files read `ballast MIB [slow|crash|refuse]`.
@@ -141,12 +148,7 @@ impl Engine for Held {
             }
             "memfd" => self.mapped.push(shared_memory(number)),
             "grow" => self.bytes.extend(std::iter::repeat_n(1, (number as usize) << 20)),
-            "child" => {
-                // Out of the group, so that only its environment tells whose it is; reaped by nobody in this process.
-                let child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
-                std::mem::forget(child);
-            }
-            "orphaned" => rustix::process::set_parent_process_death_signal(None).unwrap(),
+            "escape" => most = way_outs(),
             other => {
                 return Err(Refusal {
                     code: ErrorCode::BadRequest,
@@ -215,10 +217,34 @@ impl Engine for Held {
     }
 }
 
+/// How many ways out of the sandbox are open, of those that a program would try first.
+fn way_outs() -> u32 {
+    let (server, nowhere) = (getppid().unwrap(), "/tmp/innkeeper-test-way-out");
+    let tries = [
+        Command::new("/bin/true").spawn().is_ok(),
+        File::open("/etc/passwd").is_ok(),
+        File::create(nowhere).is_ok(),
+        std::fs::read_dir("/").is_ok(),
+        std::fs::read("/proc/self/environ").is_ok(),
+        std::fs::read(format!("/proc/{}/environ", server.as_raw_nonzero())).is_ok(),
+        TcpStream::connect("127.0.0.1:1")
+            .is_err_and(|error| error.kind() != std::io::ErrorKind::PermissionDenied),
+        TcpListener::bind("127.0.0.1:0").is_ok(),
+        UdpSocket::bind("[::1]:0").is_ok(),
+        UnixStream::pair().is_ok(),
+        UnixListener::bind(nowhere).is_ok(),
+        pidfd_open(server, PidfdFlags::empty()).is_ok(),
+        test_kill_process(server).is_ok(),
+        set_parent_process_death_signal(None).is_ok(),
+    ];
+    u32::try_from(tries.into_iter().filter(|way| *way).count()).unwrap()
+}
+
 /// The channel once more, past the codec.
+#[expect(unsafe_code, reason = "the sandbox refuses every safe way to the channel's descriptor")]
 fn my_channel() -> OwnedFd {
-    let me = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
-    pidfd_getfd(me, 3, PidfdGetfdFlags::empty()).unwrap()
+    // SAFETY: the worker keeps its channel open, as number 3, until its process ends.
+    unsafe { BorrowedFd::borrow_raw(3) }.try_clone_to_owned().unwrap()
 }
 
 /// Shared memory that is resident and mapped; its descriptor stays open for others to find.

@@ -1,6 +1,6 @@
 //! Workers that end without being asked, and what is found of them.
 
-use std::fs::File;
+use std::{collections::HashSet, fs::File, os::unix::process::CommandExt, process::Command};
 
 use manager::ports::{Epoch, News};
 use protocol::{Code, Method};
@@ -12,7 +12,7 @@ use supervisor::{CREDITS, Instance};
 
 use crate::{
     ballast,
-    rig::{Rig, ask, program, run, runs, soon, to_done, to_error, to_first_token, until},
+    rig::{Rig, ask, children, program, run, runs, soon, to_done, to_error, to_first_token, until},
 };
 
 fn pid(pid: u32) -> Pid {
@@ -192,20 +192,46 @@ pub(crate) fn memory_that_somebody_else_still_maps_is_named() {
     });
 }
 
+/// Before the sandbox: a child out of the worker's group, so that only its environment tells whose it is; without the
+/// worker's channel, and reaped by nobody in its process.
+pub(crate) fn start_a_child() {
+    let child =
+        Command::new("sh").args(["-c", "exec 3>&-; exec sleep 1000"]).process_group(0).spawn().unwrap();
+    std::mem::forget(child);
+}
+
+/// Before the sandbox: a grandchild that nothing connects with the worker any more.
+pub(crate) fn leave_an_orphan() {
+    let script = "exec 3>&-; sleep 0.7 &";
+    assert!(Command::new("sh").args(["-c", script]).env_clear().process_group(0).status().unwrap().success());
+}
+
 pub(crate) fn a_process_that_the_worker_started_is_ended_with_it() {
     run(async {
-        let mut rig = Rig::new();
-        let (epoch, instance, facts) = rig.load(1).await;
-        to_done(&mut instance.generate(ask("child"))).await;
+        let mut rig = Rig::with(program(&["@parent"]));
+        let (epoch, _, facts) = rig.load(1).await;
         let path = format!("/proc/{0}/task/{0}/children", facts.pid);
         let child: u32 = std::fs::read_to_string(path).unwrap().trim().parse().unwrap();
-        // The kernel gives the child its new program a moment later.
-        let name = move || std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-        until("the child to run", || name().trim() == "sleep").await;
         rig.stop(epoch);
         let release = rig.released(epoch).await;
         assert_eq!(release.left, Vec::<String>::new());
         assert!(!runs(child));
+        rig.close().await;
+    });
+}
+
+pub(crate) fn an_orphan_that_nobody_knows_is_reaped_and_a_worker_is_not() {
+    run(async {
+        let mut rig = Rig::with(program(&["@grandparent"]));
+        let (epoch, instance, _) = rig.load(1).await;
+        // A shell left it behind: it came to us, who have never heard of it, as it would to a container's first process.
+        let worker = instance.pid();
+        assert!(children().len() == 2, "the orphan is not there: {:?}", children());
+        until("the orphan to be reaped", || children() == HashSet::from([worker])).await;
+        // A worker that ends is waited for by its owner alone, who hears how.
+        let problem = to_error(&mut instance.generate(ask("exit 7"))).await;
+        assert!(problem.message.contains("exit code 7"), "{}", problem.message);
+        failed_and_released(&mut rig, epoch).await;
         rig.close().await;
     });
 }

@@ -110,6 +110,21 @@ pub(crate) fn a_worker_is_confined_from_its_first_moment() {
     });
 }
 
+pub(crate) fn no_thread_of_a_worker_finds_a_way_out() {
+    run(async {
+        let mut rig = Rig::new();
+        let (_, instance, facts) = rig.load(1).await;
+        // As many tokens as ways out, which the engine's own thread looks for.
+        assert_eq!(to_done(&mut instance.generate(ask("escape"))).await, 0);
+        assert!(!facts.sandbox.contains("NOT"), "{}", facts.sandbox);
+        for thread in fs::read_dir(format!("/proc/{}/task", facts.pid)).unwrap().flatten() {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap();
+            assert!(status.contains("Seccomp:\t2"), "a thread without a filter: {status}");
+        }
+        rig.close().await;
+    });
+}
+
 pub(crate) fn a_worker_outlives_the_thread_that_asked_for_it() {
     run(async {
         let mut rig = Rig::new();

@@ -10,7 +10,7 @@ pub(crate) fn a_load_a_generation_and_an_unload_give_back_what_was_held() {
         let mut rig = Rig::new();
         let (epoch, instance, facts) = rig.load(64).await;
         assert_eq!((facts.pid, facts.context, facts.threads), (instance.pid(), 512, 2));
-        assert_eq!(facts.sandbox, "no new privileges, nothing inherited");
+        assert_eq!(facts.sandbox, "nothing inherited, no files, no programs and no network");
         assert_eq!(to_done(&mut instance.generate(ask("tokens 100"))).await, 100);
         rig.stop(epoch);
         let release = rig.released(epoch).await;

@@ -63,6 +63,7 @@ const TESTS: &[(&str, fn())] = tests![
     ends::the_log_of_a_dead_worker_can_still_be_read_and_followed,
     ends::memory_that_somebody_else_still_maps_is_named,
     ends::a_process_that_the_worker_started_is_ended_with_it,
+    ends::an_orphan_that_nobody_knows_is_reaped_and_a_worker_is_not,
     ladder::a_worker_that_hears_leaves_by_itself,
     ladder::a_worker_that_does_not_hear_is_terminated,
     ladder::a_worker_that_neither_hears_nor_ends_is_killed,
@@ -75,6 +76,7 @@ const TESTS: &[(&str, fn())] = tests![
     isolation::a_worker_that_is_called_by_hand_says_what_it_is_and_leaves,
     isolation::a_worker_inherits_nothing_from_the_server_or_another_worker,
     isolation::a_worker_is_confined_from_its_first_moment,
+    isolation::no_thread_of_a_worker_finds_a_way_out,
     isolation::a_worker_outlives_the_thread_that_asked_for_it,
     server::a_killed_server_takes_its_workers_along,
     server::a_server_killed_during_loads_takes_its_workers_along,
@@ -88,6 +90,19 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some("@worker") => worker::main(ballast::Ballast, BUILD, args),
+        // What the sandbox would refuse it later is done before.
+        Some("@orphan") => {
+            rustix::process::set_parent_process_death_signal(None).unwrap();
+            worker::main(ballast::Ballast, BUILD, args)
+        }
+        Some("@grandparent") => {
+            ends::leave_an_orphan();
+            worker::main(ballast::Ballast, BUILD, args)
+        }
+        Some("@parent") => {
+            ends::start_a_child();
+            worker::main(ballast::Ballast, BUILD, args)
+        }
         Some("@impostor") => impostor::main(args),
         Some("@server") => server::main(args),
         Some("@one") => {

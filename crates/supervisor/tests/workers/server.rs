@@ -13,14 +13,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use supervisor::{RunDir, reclaim};
 use tokio::time::Instant;
 
-use crate::rig::{Rig, ask, program, run, runs, to_done, until};
+use crate::rig::{Rig, program, run, runs, until};
 
-/// `@server FOLDER PROGRAM FILE PROMPT COUNT`: loads COUNT instances of a file with this text, each in this program, tells
-/// each the prompt (if any) once it is ready, says `worker PID` of each, then waits.
+/// `@server FOLDER PROGRAM FILE COUNT`: loads COUNT instances of a file with this text, each in this program, says
+/// `worker PID` of each, then waits.
 pub(crate) fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let mut next = || args.next().unwrap();
     let (folder, worker) = (PathBuf::from(next()), next());
-    let (text, prompt, count) = (next(), next(), next().parse::<u32>().unwrap());
+    let (text, count) = (next(), next().parse::<u32>().unwrap());
     let folder_name = folder.file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
     run(async move {
         let folder = tempfile::Builder::new().prefix("server").tempdir_in(folder).unwrap();
@@ -36,10 +36,7 @@ pub(crate) fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
                 rig.news(epoch, |news| matches!(news, News::Progress(_)).then_some(())).await;
                 println!("worker {pid}");
             } else {
-                let (instance, facts) = rig.ready(epoch).await;
-                if !prompt.is_empty() {
-                    to_done(&mut instance.generate(ask(&prompt))).await;
-                }
+                let (_, facts) = rig.ready(epoch).await;
                 println!("worker {}", facts.pid);
             }
         }
@@ -55,18 +52,18 @@ struct Server {
     folder: tempfile::TempDir,
 }
 
-fn start(folder: &Path, worker: &str, text: &str, prompt: &str, count: u32) -> Child {
+fn start(folder: &Path, worker: &str, text: &str, count: u32) -> Child {
     Command::new("/proc/self/exe")
         .args(["@server".as_ref(), folder.as_os_str()])
-        .args([worker, text, prompt, &count.to_string()])
+        .args([worker, text, &count.to_string()])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-fn server(worker: &str, text: &str, prompt: &str, count: u32) -> Server {
+fn server(worker: &str, text: &str, count: u32) -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = start(folder.path(), worker, text, prompt, count);
+    let mut process = start(folder.path(), worker, text, count);
     let lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let workers = lines
         .map(|line| line.unwrap())
@@ -97,7 +94,7 @@ impl Server {
 
 pub(crate) fn a_killed_server_takes_its_workers_along() {
     run(async {
-        let folder = server("@worker", "ballast 32", "", 3).kill().await;
+        let folder = server("@worker", "ballast 32", 3).kill().await;
         // The next start finds what stands on record, and nobody to end.
         let old = std::fs::read_dir(folder.path()).unwrap().flatten().next().unwrap().path().join("run");
         assert_eq!(std::fs::read_dir(old.join("intents")).unwrap().count(), 3);
@@ -108,7 +105,7 @@ pub(crate) fn a_killed_server_takes_its_workers_along() {
 
 pub(crate) fn a_server_killed_during_loads_takes_its_workers_along() {
     run(async {
-        drop(server("@worker", "ballast 1 slow", "", 3).kill().await);
+        drop(server("@worker", "ballast 1 slow", 3).kill().await);
     });
 }
 
@@ -127,7 +124,7 @@ pub(crate) fn a_server_killed_at_any_moment_of_its_start_leaves_nobody() {
         // Before the first fork, between fork and exec, before the hello, in the load, after it.
         for round in 0..40 {
             let folder = tempfile::tempdir().unwrap();
-            let mut process = start(folder.path(), "@worker", "ballast 8", "", 3);
+            let mut process = start(folder.path(), "@worker", "ballast 8", 3);
             tokio::time::sleep(Duration::from_micros(round * 1500)).await;
             process.kill().unwrap();
             let begin = Instant::now();
@@ -141,20 +138,20 @@ pub(crate) fn a_server_killed_at_any_moment_of_its_start_leaves_nobody() {
 pub(crate) fn a_worker_ends_with_its_channel_alone() {
     // The signal that comes with the parent's death is taken off, so that the channel alone is left.
     run(async {
-        drop(server("@worker", "ballast 1", "orphaned", 1).kill().await);
+        drop(server("@orphan", "ballast 1", 1).kill().await);
     });
 }
 
 pub(crate) fn a_worker_that_does_not_look_at_its_channel_dies_with_its_server() {
     // The signal that comes with the parent's death alone is left.
     run(async {
-        drop(server("@impostor deaf", "ballast 1", "", 2).kill().await);
+        drop(server("@impostor deaf", "ballast 1", 2).kill().await);
     });
 }
 
 pub(crate) fn a_server_that_is_stopped_and_goes_on_loses_nobody() {
     run(async {
-        let server = server("@worker", "ballast 1", "", 2);
+        let server = server("@worker", "ballast 1", 2);
         server.signal(Signal::STOP);
         // Longer than the pings of a server that goes on counting would allow.
         tokio::time::sleep(Duration::from_secs(7)).await;
