@@ -1,41 +1,63 @@
 //! Rows of activations, rounded once to eight bits in blocks of 32 for all matrices that read them.
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::matmul::Level;
-use crate::pool::Pool;
+use crate::pool::{Cut, Pool};
 
 /// A number of rows, each of `k` values.
 #[derive(Clone, Debug, Default)]
 pub struct Activations {
     k: usize,
     rows: usize,
+    /// Blocks lie in fours, as [`halves`] says.
+    quads: bool,
     /// Whether the last fill rounded them.
     pub(crate) rounded: bool,
-    /// As they are; used by formats without an integer path.
+    /// As they are, for formats without an integer path; empty if nobody asked for them.
     pub(crate) exact: Vec<f32>,
-    /// Pairs of blocks A and B lie as A's first half, B's first, A's second, B's second, padded to whole pairs: the
-    /// order in which the kernels unpack weights.
+    /// The rounded values, padded with zeros.
     pub(crate) q: Vec<i8>,
-    /// A block's scale, padded to sixteens.
+    /// A block's scale at [`place`], padded with zeros to sixteens, as the next three are.
     pub(crate) d: Vec<f32>,
-    /// A block's scale times its sum of `q`, padded likewise.
+    /// A block's scale times its sum of `q`.
     pub(crate) s: Vec<f32>,
+    /// A block's sum of `q`.
+    pub(crate) sums: Vec<i32>,
+    /// The sum of `q` over a block's first half.
+    pub(crate) firsts: Vec<i32>,
 }
 
-/// Where the values of a block begin within its row, first and second half.
-pub(crate) fn halves(block: usize) -> (usize, usize) {
-    let pair = block / 2 * 64 + block % 2 * 16;
-    (pair, pair + 32)
+/// Where a block's numbers stand among those of its sixteen: the order in which AVX-512 sums four blocks at a time.
+pub(crate) const fn place(block: usize) -> usize {
+    block & !15 | (block & 3) << 2 | (block >> 2) & 3
+}
+
+/// Where the halves of a block begin within its row. With `quads`, four blocks A to D lie as the first halves of A, B, C,
+/// D, then their second halves: the order in which AVX-512 unpacks weights.
+pub(crate) const fn halves(block: usize, quads: bool) -> (usize, usize) {
+    if quads {
+        let at = block / 4 * 128 + block % 4 * 16;
+        (at, at + 64)
+    } else {
+        (block * 32, block * 32 + 16)
+    }
+}
+
+/// One row's rounded form.
+struct Rounded<'a> {
+    q: &'a mut [i8],
+    d: &'a mut [f32],
+    s: &'a mut [f32],
+    sums: &'a mut [i32],
+    firsts: &'a mut [i32],
 }
 
 impl Activations {
     /// Rows of `q` for one row of activations.
     pub(crate) fn q_stride(&self) -> usize {
-        self.k.next_multiple_of(64)
+        self.k.next_multiple_of(128)
     }
 
-    /// Entries of `d` and `s` for one row.
+    /// Entries of `d`, `s` and the sums for one row.
     pub(crate) fn d_stride(&self) -> usize {
         (self.k / 32).next_multiple_of(16)
     }
@@ -50,91 +72,125 @@ impl Activations {
         self.rows
     }
 
-    /// Takes rows of `k` values from `values`; rounds them if `k` is a multiple of 32.
-    pub fn fill(&mut self, pool: &mut Pool, level: Level, values: &[f32], k: usize) {
+    /// Takes rows of `k` values from `values`; rounds them if `k` is a multiple of 32, and keeps them as they are too if
+    /// that cannot be or `exact` asks for it (see [`crate::Matrix::reads_floats`]).
+    pub fn fill(&mut self, pool: &mut Pool, level: Level, values: &[f32], k: usize, exact: bool) {
         assert!(k > 0 && values.len().is_multiple_of(k), "the values are not whole rows");
+        let level = level.sound();
         self.k = k;
         self.rows = values.len() / k;
-        self.rounded = k.is_multiple_of(32);
+        self.quads = level == Level::Avx512Vnni;
+        self.rounded = k.is_multiple_of(32) && level != Level::Reference;
         self.exact.clear();
-        self.exact.extend_from_slice(values);
+        if exact || !self.rounded {
+            self.exact.extend_from_slice(values);
+        }
         if !self.rounded || self.rows == 0 {
             return;
         }
-        let level = level.sound();
-        let (q_stride, d_stride) = (self.q_stride(), self.d_stride());
-        self.q.clear();
+        let (q_stride, d_stride, quads) = (self.q_stride(), self.d_stride(), self.quads);
+        // What a row does not fill, `round_row` clears; so nothing has to be cleared here.
         self.q.resize(self.rows * q_stride, 0);
-        self.d.clear();
-        self.d.resize(self.rows * d_stride, 0.0);
-        self.s.clear();
-        self.s.resize(self.rows * d_stride, 0.0);
+        for floats in [&mut self.d, &mut self.s] {
+            floats.resize(self.rows * d_stride, 0.0);
+        }
+        for sums in [&mut self.sums, &mut self.firsts] {
+            sums.resize(self.rows * d_stride, 0);
+        }
+        let (q, d, s) = (Cut::new(&mut self.q), Cut::new(&mut self.d), Cut::new(&mut self.s));
+        let (sums, firsts) = (Cut::new(&mut self.sums), Cut::new(&mut self.firsts));
         let share = self.rows.div_ceil(pool.threads() * 4).max(4);
-        let parts: Vec<Mutex<_>> = values
-            .chunks(share * k)
-            .zip(self.q.chunks_mut(share * q_stride))
-            .zip(self.d.chunks_mut(share * d_stride).zip(self.s.chunks_mut(share * d_stride)))
-            .map(Mutex::new)
-            .collect();
-        pool.run(parts.len(), &|number| {
-            let mut part = parts[number].lock().unwrap_or_else(PoisonError::into_inner);
-            let ((values, q), (d, s)) = &mut *part;
-            let rows = values.chunks_exact(k).zip(q.chunks_exact_mut(q_stride));
-            for ((values, q), (d, s)) in
-                rows.zip(d.chunks_exact_mut(d_stride).zip(s.chunks_exact_mut(d_stride)))
-            {
-                round_row(level, values, q, d, s);
+        pool.run(self.rows.div_ceil(share), &|number| {
+            for row in number * share..((number + 1) * share).min(values.len() / k) {
+                #[expect(unsafe_code, reason = "threads write disjoint rows of one slice")]
+                // SAFETY: each row is in one share, and each share is one thread's.
+                let mut rounded = unsafe {
+                    Rounded {
+                        q: q.piece(row, q_stride),
+                        d: d.piece(row, d_stride),
+                        s: s.piece(row, d_stride),
+                        sums: sums.piece(row, d_stride),
+                        firsts: firsts.piece(row, d_stride),
+                    }
+                };
+                round_row(level, &values[row * k..][..k], &mut rounded, quads);
             }
         });
     }
 }
 
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
-fn round_row(level: Level, values: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [f32]) {
+fn round_row(level: Level, values: &[f32], out: &mut Rounded<'_>, quads: bool) {
     #[cfg(target_arch = "x86_64")]
-    if matches!(level, Level::Avx512Vnni | Level::Avx2) {
-        // SAFETY: both levels have AVX2, and `fill` made the level sound.
-        unsafe { round_row_avx2(values, q, d, s) };
-        return;
+    match level {
+        // SAFETY: `fill` made the level sound.
+        Level::Avx512Vnni => return unsafe { round_row_avx512(values, out, quads) },
+        // SAFETY: as above.
+        Level::Avx2 => return unsafe { round_row_avx2(values, out, quads) },
+        _ => {}
     }
     let _ = level;
-    round_plain(values, q, d, s);
+    round_plain(values, out, quads);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn round_row_avx512(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
+    round_plain(values, out, quads);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn round_row_avx2(values: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [f32]) {
-    round_plain(values, q, d, s);
+fn round_row_avx2(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
+    round_plain(values, out, quads);
 }
 
 #[inline(always)]
-fn round_plain(values: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [f32]) {
-    for (block, values) in values.chunks_exact(32).enumerate() {
-        (d[block], s[block]) = round_block(values, block, q);
+fn round_plain(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
+    let blocks = values.len() / 32;
+    for block in 0..out.d.len() {
+        let at = if quads { place(block) } else { block };
+        let (d, first, second) = match values.chunks_exact(32).nth(block) {
+            Some(values) => round_block(values, halves(block, quads), out.q),
+            None => (0.0, 0, 0),
+        };
+        out.d[at] = d;
+        out.sums[at] = first + second;
+        out.firsts[at] = first;
+        out.s[at] = d * (first + second) as f32;
+    }
+    for block in blocks..out.q.len() / 32 {
+        let (first, second) = halves(block, quads);
+        out.q[first..first + 16].fill(0);
+        out.q[second..second + 16].fill(0);
     }
 }
 
-/// Rounds one block to -127..=127; gives its scale and scale times sum.
+/// Rounds one block to -127..=127; gives its scale and the sums of its halves.
 #[inline(always)]
-fn round_block(values: &[f32], block: usize, q: &mut [i8]) -> (f32, f32) {
+fn round_block(values: &[f32], (first, second): (usize, usize), q: &mut [i8]) -> (f32, i32, i32) {
     let mut highest = [0f32; 16];
     for part in values.chunks_exact(16) {
         for (h, x) in highest.iter_mut().zip(part) {
             *h = if x.abs() > *h { x.abs() } else { *h };
         }
     }
-    let highest = highest.iter().fold(0f32, |a, b| if *b > a { *b } else { a });
-    let d = highest / 127.0;
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            let other = highest[lane + width];
+            highest[lane] = if other > highest[lane] { other } else { highest[lane] };
+        }
+    }
+    let d = highest[0] / 127.0;
     let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
-    let (first, second) = halves(block);
-    let mut sum = 0i32;
-    for (part, at) in values.chunks_exact(16).zip([first, second]) {
+    let mut sums = [0i32; 2];
+    for ((part, at), sum) in values.chunks_exact(16).zip([first, second]).zip(&mut sums) {
         for (x, q) in part.iter().zip(&mut q[at..at + 16]) {
             // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number, ties to even.
             let whole = (x * inverse + 12_582_912.0) - 12_582_912.0;
             *q = whole as i8;
-            sum += i32::from(*q);
+            *sum += i32::from(*q);
         }
     }
-    (d, d * sum as f32)
+    (d, sums[0], sums[1])
 }

@@ -110,6 +110,19 @@ fn scale_and_min(j: usize, packed: &[u8]) -> (f32, f32) {
     (f32::from(scale), f32::from(min))
 }
 
+/// All eight scales and minima of a super-block.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn scales_and_minima(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
+    let word = |at: usize| u32::from_le_bytes([packed[at], packed[at + 1], packed[at + 2], packed[at + 3]]);
+    let [a, b, c] = [word(0), word(4), word(8)];
+    let join = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32).to_le_bytes();
+    (
+        join(a & 0x3f3f_3f3f, c & 0x0f0f_0f0f | (a >> 6 & 0x0303_0303) << 4),
+        join(b & 0x3f3f_3f3f, c >> 4 & 0x0f0f_0f0f | (b >> 6 & 0x0303_0303) << 4),
+    )
+}
+
 fn super_block(kind: Kind, block: &[u8], out: &mut [f32]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));
     let scales = &block[4..16];
@@ -141,5 +154,87 @@ fn six_bits(block: &[u8], out: &mut [f32]) {
             let scale = scales[l / 16 + 2 * quarter].cast_signed();
             *value = d * f32::from(scale) * f32::from(q);
         }
+    }
+}
+
+/// Thirty-two values as integers: `scale * q + minimum`, with a scale for each half.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub(crate) q: [[i8; 16]; 2],
+    pub(crate) scales: [f32; 2],
+    pub(crate) minimum: f32,
+}
+
+impl Block {
+    /// The `number`th 32 values of a row of a quantised format.
+    #[inline(always)]
+    pub(crate) fn read(kind: Kind, row: &[u8], number: usize) -> Self {
+        let (values, bytes) = kind.block();
+        let block = &row[number * 32 / values * bytes..][..bytes];
+        let mut q = [[0i8; 16]; 2];
+        let (d, mut minimum) = (half_at(block, 0), 0.0);
+        match kind {
+            Kind::Q8_0 => {
+                for (to, from) in q.iter_mut().flatten().zip(&block[2..]) {
+                    *to = from.cast_signed();
+                }
+            }
+            Kind::Q4_0 => nibbles_of(&block[2..], 8, 0, &mut q),
+            Kind::Q5_0 => nibbles_of(&block[6..], 16, bits_at(block, 2), &mut q),
+            Kind::Q4_1 | Kind::Q5_1 => {
+                minimum = half_at(block, 2);
+                let fifth = if kind == Kind::Q5_1 { bits_at(block, 4) } else { 0 };
+                nibbles_of(&block[bytes - 16..], 0, fifth, &mut q);
+            }
+            Kind::Q4K | Kind::Q5K => return Self::of_super_block(kind, block, number % 8),
+            Kind::Q6K => return Self::of_six_bits(block, number % 8),
+            Kind::F32 | Kind::F16 | Kind::Bf16 => {}
+        }
+        Self { q, scales: [d; 2], minimum }
+    }
+
+    #[inline(always)]
+    fn of_super_block(kind: Kind, block: &[u8], j: usize) -> Self {
+        let (scale, min) = scale_and_min(j, &block[4..16]);
+        let start = if kind == Kind::Q5K { 48 } else { 16 };
+        let bytes = &block[start + j / 2 * 32..][..32];
+        let mut q = [[0i8; 16]; 2];
+        for (at, to) in q.iter_mut().flatten().enumerate() {
+            let nibble = bytes[at] >> (j % 2 * 4) & 15;
+            let bit = if kind == Kind::Q5K { block[16 + at] >> j & 1 } else { 0 };
+            *to = (nibble | bit << 4).cast_signed();
+        }
+        let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+        Self { q, scales: [d * scale; 2], minimum: -dmin * min }
+    }
+
+    #[inline(always)]
+    fn of_six_bits(block: &[u8], j: usize) -> Self {
+        let (half, quarter) = (j / 4, j % 4);
+        let low = &block[half * 64 + quarter % 2 * 32..][..32];
+        let high = &block[128 + half * 32..][..32];
+        let mut q = [[0i8; 16]; 2];
+        for (at, to) in q.iter_mut().flatten().enumerate() {
+            let nibble = low[at] >> (quarter / 2 * 4) & 15;
+            let bits = high[at] >> (2 * quarter) & 3;
+            *to = (nibble | bits << 4).cast_signed() - 32;
+        }
+        let d = half_at(block, 208);
+        let scale = |n: usize| d * f32::from(block[192 + 2 * j + n].cast_signed());
+        Self { q, scales: [scale(0), scale(1)], minimum: 0.0 }
+    }
+}
+
+fn bits_at(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+}
+
+/// Nibbles with a fifth bit from `fifth`, moved down by `offset`.
+#[inline(always)]
+fn nibbles_of(bytes: &[u8], offset: i8, fifth: u32, q: &mut [[i8; 16]; 2]) {
+    for at in 0..16 {
+        let bit = |n: usize| ((fifth >> n & 1) as u8) << 4;
+        q[0][at] = (bytes[at] & 15 | bit(at)).cast_signed() - offset;
+        q[1][at] = (bytes[at] >> 4 | bit(at + 16)).cast_signed() - offset;
     }
 }

@@ -5,17 +5,24 @@
 mod activations;
 mod attention;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blocks;
 mod half;
+#[cfg(target_arch = "x86_64")]
+mod kinds;
 mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod plain;
 mod pool;
 
 #[cfg(test)]
 mod tests;
 
 pub use activations::Activations;
-pub use attention::{Attention, Page, exp};
+pub use attention::{Attention, MOST_POSITIONS, Page, exp};
 pub use blocks::{Kind, dequantise};
 pub use half::{as_halves, as_halves_mut, from_half, to_half};
 pub use matmul::{Job, Level, Matrix, level, matmul};

@@ -1,22 +1,30 @@
-//! Matrices of blocks by rows of activations. One row of weights is unpacked once for up to eight rows of activations.
+//! Matrices of blocks by rows of activations. Few rows of activations meet one row of weights at a time, many meet a
+//! panel of unpacked ones.
 
-use crate::activations::{Activations, halves};
+use std::ops::Range;
+
+use crate::activations::Activations;
 use crate::blocks::{Kind, dequantise};
-use crate::half::from_half;
+use crate::plain;
 use crate::pool::Pool;
 
 /// Rows of weights that a thread takes at a time.
 const TILE: usize = 16;
-/// Rows of activations that one unpacked row of weights serves.
-const ROWS: usize = 8;
+/// From so many rows of activations on, unpacking a panel pays.
+#[cfg(target_arch = "x86_64")]
+const MANY: usize = 6;
+/// Matrices of one call.
+const MOST_JOBS: usize = 4;
 
 /// Which instructions compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// AVX-512 with VNNI.
     Avx512Vnni,
-    /// Plain code, compiled for AVX2 and FMA.
+    /// AVX2 and FMA.
     Avx2,
+    /// AArch64's vectors.
+    Neon,
     /// Plain code.
     Portable,
     /// Plain floats with nothing rounded: what the others are measured against.
@@ -30,10 +38,15 @@ pub fn level() -> Level {
         if crate::avx512::available() {
             return Level::Avx512Vnni;
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if crate::avx2::available() {
             return Level::Avx2;
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    {
+        return Level::Neon;
+    }
+    #[cfg(not(target_arch = "aarch64"))]
     Level::Portable
 }
 
@@ -42,8 +55,7 @@ impl Level {
     pub(crate) fn sound(self) -> Self {
         let best = level();
         match (self, best) {
-            (Self::Avx512Vnni, Self::Avx512Vnni) | (Self::Portable | Self::Reference, _) => self,
-            (Self::Avx2, Self::Avx512Vnni | Self::Avx2) => self,
+            (Self::Portable | Self::Reference, _) | (Self::Avx2, Self::Avx512Vnni) => self,
             _ => best,
         }
     }
@@ -53,6 +65,7 @@ impl Level {
         match self {
             Self::Avx512Vnni => "AVX-512 VNNI",
             Self::Avx2 => "AVX2",
+            Self::Neon => "NEON",
             Self::Portable => "portable",
             Self::Reference => "reference",
         }
@@ -82,6 +95,11 @@ impl<'a> Matrix<'a> {
         self.n
     }
 
+    /// The format.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The bytes of a row.
     pub fn row(&self, number: usize) -> &'a [u8] {
         let size = self.kind.row_bytes(self.k);
@@ -91,6 +109,11 @@ impl<'a> Matrix<'a> {
     /// The values of a row.
     pub fn dequantise_row(&self, number: usize, out: &mut [f32]) {
         dequantise(self.kind, self.row(number), out);
+    }
+
+    /// Whether its products are made of activations that are not rounded.
+    pub fn reads_floats(&self) -> bool {
+        self.kind.block().0 == 1
     }
 }
 
@@ -104,197 +127,127 @@ pub struct Job<'a> {
 }
 
 /// A place that several threads write to, each its own columns.
-struct Out(*mut f32);
+#[derive(Clone, Copy)]
+pub(crate) struct Out(*mut f32);
 
 #[expect(unsafe_code, reason = "threads write disjoint columns of one slice")]
 // SAFETY: `matmul` gives each tile of rows to one thread, and a tile's columns belong to it alone.
 unsafe impl Sync for Out {}
 
-/// Multiplies every row of `x` with every row of each matrix. All matrices have rows as long as those of `x`.
+#[expect(unsafe_code, reason = "threads write disjoint columns of one slice")]
+impl Out {
+    /// A place in the result.
+    ///
+    /// # Safety
+    /// It must lie in the slice whose size `matmul` checked.
+    #[inline]
+    pub(crate) unsafe fn at(&self, at: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(at) }
+    }
+
+    /// Writes one value.
+    ///
+    /// # Safety
+    /// As for [`Self::at`]; the column must be the caller's alone.
+    #[inline]
+    pub(crate) unsafe fn put(&self, at: usize, value: f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(at).write(value) };
+    }
+}
+
+/// Multiplies every row of `x` with every row of each matrix, of which there are at most four. All matrices have rows as
+/// long as those of `x`. Allocates nothing once its threads have made panels of the largest size.
 pub fn matmul(pool: &mut Pool, level: Level, x: &Activations, jobs: &mut [Job<'_>]) {
     let level = level.sound();
-    let rows = x.rows();
-    let mut tiles = Vec::new();
-    let mut outs = Vec::new();
-    for (number, job) in jobs.iter_mut().enumerate() {
+    assert!(jobs.len() <= MOST_JOBS, "too many matrices in one call");
+    let mut outs: [Option<(Matrix<'_>, Out)>; MOST_JOBS] = [None; MOST_JOBS];
+    let mut tiles = 0;
+    for (place, job) in outs.iter_mut().zip(jobs) {
         assert_eq!(job.matrix.k, x.k(), "the rows differ in length");
-        assert_eq!(job.out.len(), rows * job.matrix.n, "the result has another size");
-        outs.push((job.matrix, Out(job.out.as_mut_ptr())));
-        tiles.extend((0..job.matrix.n).step_by(TILE).map(|from| (number, from)));
+        assert_eq!(job.out.len(), x.rows() * job.matrix.n, "the result has another size");
+        assert!(
+            !(job.matrix.reads_floats() && x.exact.is_empty() && x.rows() > 0),
+            "the activations were not kept as they are"
+        );
+        *place = Some((job.matrix, Out(job.out.as_mut_ptr())));
+        tiles += job.matrix.n.div_ceil(TILE);
     }
-    let outs = &outs[..];
-    let tiles = &tiles[..];
     // A barrier costs a microsecond, a tile less: a few tiles at a time.
-    let share = (tiles.len() / (pool.threads() * 8)).clamp(1, 16);
-    pool.run(tiles.len().div_ceil(share), &|item| {
-        for (number, from) in &tiles[item * share..((item + 1) * share).min(tiles.len())] {
-            let (matrix, out) = &outs[*number];
-            tile(level, matrix, x, *from..(*from + TILE).min(matrix.n), out);
+    let share = (tiles / (pool.threads() * 8)).clamp(1, 16);
+    pool.run(tiles.div_ceil(share), &|item| {
+        for number in item * share..((item + 1) * share).min(tiles) {
+            let mut at = number;
+            for (matrix, out) in outs.iter().flatten() {
+                let here = matrix.n.div_ceil(TILE);
+                if at < here {
+                    tile(level, matrix, x, at * TILE..((at + 1) * TILE).min(matrix.n), out);
+                    break;
+                }
+                at -= here;
+            }
         }
     });
 }
 
-fn tile(level: Level, matrix: &Matrix<'_>, x: &Activations, columns: std::ops::Range<usize>, out: &Out) {
+#[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
+fn tile(level: Level, matrix: &Matrix<'_>, x: &Activations, columns: Range<usize>, out: &Out) {
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Avx512Vnni && x.rows() >= MANY && !matrix.reads_floats() {
+        // SAFETY: `matmul` made the level sound; `x` is rounded, because quantised rows are whole blocks; the columns of
+        // this tile are this thread's alone.
+        return unsafe { crate::avx512::panel(matrix, columns.start, columns.end, x, out) };
+    }
     let mut first = 0;
-    let mut scratch = Vec::new();
     while first < x.rows() {
-        let left = x.rows() - first;
-        let take = [ROWS, 4, 2].into_iter().find(|n| *n <= left).unwrap_or(1);
-        for column in columns.clone() {
-            match take {
-                ROWS => put(
-                    out,
-                    matrix.n,
-                    column,
-                    first,
-                    &dot::<ROWS>(level, matrix, column, x, first, &mut scratch),
-                ),
-                4 => put(
-                    out,
-                    matrix.n,
-                    column,
-                    first,
-                    &dot::<4>(level, matrix, column, x, first, &mut scratch),
-                ),
-                2 => put(
-                    out,
-                    matrix.n,
-                    column,
-                    first,
-                    &dot::<2>(level, matrix, column, x, first, &mut scratch),
-                ),
-                _ => put(
-                    out,
-                    matrix.n,
-                    column,
-                    first,
-                    &dot::<1>(level, matrix, column, x, first, &mut scratch),
-                ),
+        let take = match x.rows() - first {
+            4.. => {
+                rows::<4>(level, matrix, columns.clone(), x, first, out);
+                4
             }
-        }
+            2.. => {
+                rows::<2>(level, matrix, columns.clone(), x, first, out);
+                2
+            }
+            _ => {
+                rows::<1>(level, matrix, columns.clone(), x, first, out);
+                1
+            }
+        };
         first += take;
     }
 }
 
-#[expect(unsafe_code, reason = "threads write disjoint columns of one slice")]
-fn put(out: &Out, n: usize, column: usize, first: usize, values: &[f32]) {
-    for (m, value) in values.iter().enumerate() {
-        // SAFETY: `column < n` and `first + m` is a row, so the place lies in the slice whose size `matmul` checked; no
-        // other thread has this column.
-        unsafe { *out.0.add((first + m) * n + column) = *value };
-    }
-}
-
+/// Some columns by `M` rows of activations.
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
-fn dot<const M: usize>(
+fn rows<const M: usize>(
     level: Level,
     matrix: &Matrix<'_>,
-    column: usize,
+    columns: Range<usize>,
     x: &Activations,
     first: usize,
-    scratch: &mut Vec<f32>,
-) -> [f32; M] {
-    let row = matrix.row(column);
-    let integers = x.rounded && matches!(matrix.kind, Kind::Q4_1 | Kind::Q8_0);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: `level` says that the machine has the instructions (`matmul` made sure of that with `sound`); the
-    // row is whole blocks of `k`, and the caller keeps `first + M` within the rows.
-    unsafe {
-        match (level, integers, matrix.kind) {
-            (Level::Avx512Vnni, true, Kind::Q8_0) => return crate::avx512::dot::<M, true>(row, x, first),
-            (Level::Avx512Vnni, true, _) => return crate::avx512::dot::<M, false>(row, x, first),
-            (Level::Avx512Vnni | Level::Avx2, false, _) => {
-                return exact_avx2(matrix.kind, row, x, first, scratch);
-            }
-            (Level::Avx2, true, _) => return integer_avx2(matrix.kind, row, x, first),
-            (Level::Portable | Level::Reference, ..) => {}
-        }
-    }
-    if integers && level != Level::Reference {
-        integer(matrix.kind, row, x, first)
-    } else {
-        exact(matrix.kind, row, x, first, scratch)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn integer_avx2<const M: usize>(kind: Kind, row: &[u8], x: &Activations, first: usize) -> [f32; M] {
-    integer(kind, row, x, first)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn exact_avx2<const M: usize>(
-    kind: Kind,
-    row: &[u8],
-    x: &Activations,
-    first: usize,
-    scratch: &mut Vec<f32>,
-) -> [f32; M] {
-    exact(kind, row, x, first, scratch)
-}
-
-/// Integer products of one block at a time.
-#[inline(always)]
-fn integer<const M: usize>(kind: Kind, row: &[u8], x: &Activations, first: usize) -> [f32; M] {
-    let (q_stride, d_stride) = (x.q_stride(), x.d_stride());
-    let mut sums = [0f32; M];
-    for (number, block) in row.chunks_exact(kind.block().1).enumerate() {
-        let d = from_half(u16::from_le_bytes([block[0], block[1]]));
-        let mut weights = [0i16; 32];
-        let minimum = if kind == Kind::Q4_1 {
-            for (at, byte) in block[4..20].iter().enumerate() {
-                weights[at] = i16::from(byte & 15);
-                weights[at + 16] = i16::from(byte >> 4);
-            }
-            from_half(u16::from_le_bytes([block[2], block[3]]))
-        } else {
-            for (weight, byte) in weights.iter_mut().zip(&block[2..34]) {
-                *weight = i16::from(byte.cast_signed());
-            }
-            0.0
-        };
-        let (low, high) = halves(number);
-        for (m, sum) in sums.iter_mut().enumerate() {
-            let q = &x.q[(first + m) * q_stride..][..q_stride];
-            let (low, high): (&[i8], &[i8]) = (&q[low..low + 16], &q[high..high + 16]);
-            let mut product = 0i32;
-            for at in 0..16 {
-                product += i32::from(weights[at]) * i32::from(low[at]);
-                product += i32::from(weights[at + 16]) * i32::from(high[at]);
-            }
-            let at = (first + m) * d_stride + number;
-            *sum += d * x.d[at] * product as f32 + minimum * x.s[at];
-        }
-    }
-    sums
-}
-
-/// Floats: the row is made plain once.
-#[inline(always)]
-fn exact<const M: usize>(
-    kind: Kind,
-    row: &[u8],
-    x: &Activations,
-    first: usize,
-    scratch: &mut Vec<f32>,
-) -> [f32; M] {
-    let k = x.k();
-    scratch.resize(k, 0.0);
-    dequantise(kind, row, scratch);
-    let mut out = [0f32; M];
-    for (m, out) in out.iter_mut().enumerate() {
-        let x = &x.exact[(first + m) * k..][..k];
-        let mut lanes = [0f32; 16];
-        let whole = k / 16 * 16;
-        for (w, x) in scratch[..whole].chunks_exact(16).zip(x[..whole].chunks_exact(16)) {
-            for at in 0..16 {
-                lanes[at] += w[at] * x[at];
+    out: &Out,
+) {
+    // SAFETY, all three: `matmul` made the level sound and checked the sizes; the columns are this thread's alone.
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: see above.
+        Level::Avx512Vnni => unsafe { crate::avx512::rows::<M>(matrix, columns, x, first, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: see above.
+        Level::Avx2 => unsafe { crate::avx2::rows::<M>(matrix, columns, x, first, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: see above.
+        Level::Neon => unsafe { crate::neon::rows::<M>(matrix, columns, x, first, out) },
+        _ => {
+            for column in columns {
+                let made = plain::dot::<M>(matrix.kind, matrix.row(column), x, first);
+                for (m, value) in made.into_iter().enumerate() {
+                    // SAFETY: see above.
+                    unsafe { out.put((first + m) * matrix.n + column, value) };
+                }
             }
         }
-        let rest: f32 = scratch[whole..].iter().zip(&x[whole..]).map(|(w, x)| w * x).sum();
-        *out = lanes.iter().sum::<f32>() + rest;
     }
-    out
 }

@@ -113,13 +113,50 @@ impl Pool {
         assert!(!shared.panicked.swap(false, Ordering::AcqRel), "a compute thread panicked");
     }
 
-    /// Cuts `out` into pieces of `size` and gives each, with its number, to `work`, on all threads.
-    pub fn each_mut<T: Send>(&mut self, out: &mut [T], size: usize, work: &(dyn Fn(usize, &mut [T]) + Sync)) {
-        let pieces: Vec<Mutex<&mut [T]>> = out.chunks_mut(size).map(Mutex::new).collect();
-        self.run(pieces.len(), &|number| {
-            let mut piece = pieces[number].lock().unwrap_or_else(PoisonError::into_inner);
-            work(number, &mut piece);
+    /// Cuts `out` into pieces of `size` and gives each, with its number, to `work`, on all threads; `share` pieces at a time.
+    pub fn each_mut<T: Send>(
+        &mut self,
+        out: &mut [T],
+        size: usize,
+        share: usize,
+        work: &(dyn Fn(usize, &mut [T]) + Sync),
+    ) {
+        let pieces = out.len().div_ceil(size);
+        let out = Cut::new(out);
+        self.run(pieces.div_ceil(share), &|item| {
+            for number in item * share..((item + 1) * share).min(pieces) {
+                // SAFETY: each piece is in one share, and each share is one thread's.
+                work(number, unsafe { out.piece(number, size) });
+            }
         });
+    }
+}
+
+/// A slice whose pieces several threads write to.
+pub(crate) struct Cut<'a, T> {
+    start: *mut T,
+    length: usize,
+    borrow: std::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: who takes a piece promises that nobody else has it; so it is as if the pieces had been sent.
+unsafe impl<T: Send> Sync for Cut<'_, T> {}
+
+impl<'a, T> Cut<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), length: slice.len(), borrow: std::marker::PhantomData }
+    }
+
+    /// The `number`th piece of `size`; the last may be shorter.
+    ///
+    /// # Safety
+    /// While it is in use, no piece that overlaps it may be taken.
+    #[expect(clippy::mut_from_ref, reason = "the caller promises that pieces do not overlap")]
+    pub(crate) unsafe fn piece(&self, number: usize, size: usize) -> &mut [T] {
+        let from = (number * size).min(self.length);
+        let to = (from + size).min(self.length);
+        // SAFETY: the range lies in the slice that `new` borrowed for as long as this lives.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), to - from) }
     }
 }
 

@@ -65,6 +65,11 @@ impl MatrixPlace {
         Ok(Self { kind, place, k, n })
     }
 
+    /// Whether it wants activations that are not rounded.
+    pub(super) fn reads_floats(&self) -> bool {
+        self.kind.block().0 == 1
+    }
+
     /// The matrix itself.
     pub(super) fn view<'a>(&self, weights: &'a Weights) -> Result<Matrix<'a>, Error> {
         Matrix::new(self.kind, weights.at(&self.place), self.k, self.n)

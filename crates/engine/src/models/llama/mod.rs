@@ -8,7 +8,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kernels::{Activations, Attention, Job, Level, Pool};
 
@@ -189,7 +189,8 @@ impl Llama {
         let head = config.head_width as usize;
         let (q_width, kv_width) = (config.heads as usize * head, config.kv_heads as usize * head);
         normed(pool, &arena.x, &layer.attention_norm, config.norm_epsilon, &mut arena.normed);
-        arena.activations.fill(pool, *level, &arena.normed, width);
+        let exact = [&layer.q, &layer.k, &layer.v].iter().any(|matrix| matrix.reads_floats());
+        arena.activations.fill(pool, *level, &arena.normed, width, exact);
         arena.q.resize(rows.len() * q_width, 0.0);
         arena.k.resize(rows.len() * kv_width, 0.0);
         arena.v.resize(rows.len() * kv_width, 0.0);
@@ -226,17 +227,18 @@ impl Llama {
         let group = q_width / config.kv_heads as usize;
         arena.mixed.resize(rows.len() * q_width, 0.0);
         let (queries, kv_heads) = (&arena.q, config.kv_heads as usize);
-        let view = |item: usize, out: &mut [f32], scores: &mut Vec<f32>| {
+        let scale = 1.0 / (head as f32).sqrt();
+        let view = |item: usize, out: &mut [f32]| {
             let (row, kv_head) = (&rows[item / kv_heads], item % kv_heads);
             if let Some(cache) = &caches[row.slot] {
-                let attention =
-                    Attention { level: *level, width: head, length: row.position + 1, page: PAGE };
+                let length = row.position + 1;
+                let attention = Attention { level: *level, width: head, from: 0, length, page: PAGE, scale };
                 let pages = |page| cache.page(layout, number, kv_head, page);
-                attention.run(&queries[item * group..][..group], pages, scores, out);
+                attention.run(&queries[item * group..][..group], pages, out);
             }
         };
         each(pool, &mut arena.mixed, group, &view);
-        arena.activations.fill(pool, *level, &arena.mixed, q_width);
+        arena.activations.fill(pool, *level, &arena.mixed, q_width, layer.o.reads_floats());
         arena.back.resize(rows.len() * width, 0.0);
         let mut jobs = [Job { matrix: layer.o.view(weights)?, out: &mut arena.back }];
         kernels::matmul(pool, *level, &arena.activations, &mut jobs);
@@ -249,7 +251,8 @@ impl Llama {
         let layer = &layers[number];
         let (width, ffn) = (config.width as usize, config.ffn as usize);
         normed(pool, &arena.x, &layer.ffn_norm, config.norm_epsilon, &mut arena.normed);
-        arena.activations.fill(pool, *level, &arena.normed, width);
+        let exact = layer.gate.reads_floats() || layer.up.reads_floats();
+        arena.activations.fill(pool, *level, &arena.normed, width, exact);
         arena.gate.resize(rows * ffn, 0.0);
         arena.up.resize(rows * ffn, 0.0);
         let mut jobs = [
@@ -259,8 +262,8 @@ impl Llama {
         kernels::matmul(pool, *level, &arena.activations, &mut jobs);
         let up = &arena.up;
         let part = ffn.div_ceil(2).max(256);
-        each(pool, &mut arena.gate, part, &|at, gate, _| rows::gated(gate, &up[at * part..][..gate.len()]));
-        arena.activations.fill(pool, *level, &arena.gate, ffn);
+        each(pool, &mut arena.gate, part, &|at, gate| rows::gated(gate, &up[at * part..][..gate.len()]));
+        arena.activations.fill(pool, *level, &arena.gate, ffn, layer.down.reads_floats());
         let mut jobs = [Job { matrix: layer.down.view(weights)?, out: &mut arena.back }];
         kernels::matmul(pool, *level, &arena.activations, &mut jobs);
         rows::add(&mut arena.x, &arena.back);
@@ -285,7 +288,7 @@ impl Llama {
             return Ok(());
         }
         normed(pool, &arena.back, &self.output_norm, config.norm_epsilon, &mut arena.normed);
-        arena.activations.fill(pool, *level, &arena.normed, width);
+        arena.activations.fill(pool, *level, &arena.normed, width, self.output.reads_floats());
         arena.logits.resize(wanted.len() * vocabulary, 0.0);
         let mut jobs = [Job { matrix: self.output.view(weights)?, out: &mut arena.logits }];
         kernels::matmul(pool, *level, &arena.activations, &mut jobs);
@@ -300,29 +303,17 @@ impl Llama {
 fn normed(pool: &mut Pool, x: &[f32], weight: &[f32], epsilon: f32, out: &mut Vec<f32>) {
     out.resize(x.len(), 0.0);
     let width = weight.len();
-    each(pool, out, width, &|row, out, _| rows::norm(&x[row * width..][..width], weight, epsilon, out));
+    each(pool, out, width, &|row, out| rows::norm(&x[row * width..][..width], weight, epsilon, out));
 }
 
-/// Takes a piece's number, the piece, and scratch.
-type Piecework<'a> = dyn Fn(usize, &mut [f32], &mut Vec<f32>) + Sync + 'a;
-
-/// Gives each piece of `size`, with its number and some scratch, to `work`; a few pieces are done by the caller alone.
-fn each(pool: &mut Pool, out: &mut [f32], size: usize, work: &Piecework<'_>) {
-    let pieces = out.len().div_ceil(size);
-    let share = pieces.div_ceil(pool.threads() * 4);
+/// Gives each piece of `size`, with its number, to `work`; a few small pieces are done by the caller alone.
+fn each(pool: &mut Pool, out: &mut [f32], size: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+    let share = out.len().div_ceil(size).div_ceil(pool.threads() * 4);
     if share < 2 && size < 1024 {
-        let mut scratch = Vec::new();
-        out.chunks_mut(size).enumerate().for_each(|(number, piece)| work(number, piece, &mut scratch));
-        return;
+        out.chunks_mut(size).enumerate().for_each(|(number, piece)| work(number, piece));
+    } else {
+        pool.each_mut(out, size, share, work);
     }
-    let parts: Vec<Mutex<&mut [f32]>> = out.chunks_mut(size * share).map(Mutex::new).collect();
-    pool.run(parts.len(), &|number| {
-        let mut scratch = Vec::new();
-        let mut part = parts[number].lock().unwrap_or_else(PoisonError::into_inner);
-        for (at, piece) in part.chunks_mut(size).enumerate() {
-            work(number * share + at, piece, &mut scratch);
-        }
-    });
 }
 
 impl Decoder for Llama {

@@ -10,8 +10,9 @@ use super::*;
 use crate::sampler::likeliest;
 
 /// Where the oracle's two best logits are closer than this, either token is right: each side rounds activations to eight
-/// bits, and llama.cpp their scales to halves too, which moves a logit by up to about 0.2.
-const EPSILON: f32 = 0.35;
+/// bits, llama.cpp their scales to halves too. Measured: one sum in another order flips roundings and so moves the
+/// distance of two logits by up to 0.65, with the plain floats in the middle.
+const EPSILON: f32 = 0.8;
 
 #[derive(Deserialize)]
 struct Golden {
