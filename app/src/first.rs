@@ -67,5 +67,6 @@ pub fn nothing_yet() -> Snapshot {
         sessions: Vec::new(),
         requests: Vec::new(),
         receipts: Vec::new(),
+        warnings: Vec::new(),
     }
 }

@@ -12,6 +12,7 @@ pub mod first;
 pub mod live;
 pub mod manage;
 pub mod pages;
+#[cfg(feature = "ssr")]
 pub mod ports;
 pub mod pure;
 pub mod words;

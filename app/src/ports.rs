@@ -3,7 +3,8 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use protocol::{Download, ModelId, Problem, Settings, Snapshot};
+use manager::{HistoryPage, HistoryQuery};
+use protocol::{Download, Measurements, ModelId, Performance, Problem, Settings, Snapshot};
 
 use crate::chat::Turn;
 
@@ -34,6 +35,16 @@ pub trait House: Send + Sync + 'static {
     /// Checks values (keys as in [`Settings`], or `models.ID.idle_timeout` and the like; as a person writes them), keeps
     /// them over a restart and applies them at once. All or none.
     fn set(&self, values: Vec<(String, String)>, by: String) -> Answer<'_, Settings>;
+
+    /// A page of the ledger, newest first.
+    fn history(&self, wanted: HistoryQuery) -> Answer<'_, HistoryPage>;
+
+    /// A series of measurements (`ram`, `gpu:0`, `models`, `cpu`) since a moment in Unix milliseconds; `step_s`: seconds
+    /// that a point stands for.
+    fn measurements(&self, series: String, since_ms: i64, step_s: u64) -> Answer<'_, Measurements>;
+
+    /// How well each model answered.
+    fn performance(&self) -> Answer<'_, Performance>;
 
     /// The conversation that is kept for a browser, oldest turn first.
     fn conversation(&self, key: &str) -> Vec<Turn>;

@@ -44,6 +44,15 @@ impl House for Double {
     fn set(&self, _: Vec<(String, String)>, _: String) -> Answer<'_, protocol::Settings> {
         refused()
     }
+    fn history(&self, _: manager::HistoryQuery) -> Answer<'_, manager::HistoryPage> {
+        refused()
+    }
+    fn measurements(&self, _: String, _: i64, _: u64) -> Answer<'_, protocol::Measurements> {
+        refused()
+    }
+    fn performance(&self) -> Answer<'_, protocol::Performance> {
+        refused()
+    }
     fn conversation(&self, key: &str) -> Vec<Turn> {
         let turn = |who, text: &str, note: &str| Turn {
             who,

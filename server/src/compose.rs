@@ -5,12 +5,13 @@ use std::{net::SocketAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 use anyhow::Context;
 use axum::{extract::FromRef, http::HeaderMap};
+use history::{History, Opened};
 use leptos::config::LeptosOptions;
 use manager::{
     Desk, Handle, LoadWish, Note, ServerFacts, SessionWish,
-    ports::{Clock, MemorySample},
+    ports::{Clock, Feeds, MemorySample},
 };
-use protocol::{Code, Download, EventKind, Model, ModelId, Problem};
+use protocol::{Code, EventKind, Model, ModelId, Problem};
 use store::{FactsCache, Store};
 use supervisor::{Instance, RunDir, Supervisor, WorkerProgram};
 use telemetry::{GpuProbe, MachineReader, NvmlLibrary, Places, ProcProbe, SystemClock};
@@ -24,7 +25,8 @@ use crate::{
     fetches::Fetches,
     guard::{Guard, Peer},
     librarian::{self, Desks, Librarian},
-    pages, settings,
+    metrics::Counts,
+    pages, past, settings,
 };
 
 /// The version that everybody is told.
@@ -46,6 +48,8 @@ struct Parts {
     fetches: Fetches,
     settings: settings::Shelf,
     conversations: Conversations,
+    history: History,
+    counts: Arc<Counts>,
     guard: Arc<Guard>,
     options: LeptosOptions,
     draining: CancellationToken,
@@ -73,7 +77,12 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
     let samples = sampler(&tasks, watched).await?;
     let supervisor = supervisor(&store, run)?;
     let (shown, downloads) = watch::channel(Vec::new());
-    let handle = manager(&config, &store, &supervisor, clock, samples, downloads, &tasks);
+    let opened = History::open(data_dir, clock.now().wall_ms)?;
+    let history = opened.history.clone();
+    let counts = Arc::new(Counts::default());
+    let archive = Arc::new(past::Archive { history: history.clone(), counts: counts.clone() });
+    let feeds = Feeds { samples, downloads, warnings: history.warnings(), archive };
+    let handle = manager(&config, &store, &supervisor, clock, feeds, opened.first_event, &tasks);
     let desk = handle.desk().clone();
     tasks.spawn(forward(desk.workers(), pids));
     // The first page shall have numbers.
@@ -81,9 +90,7 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
         .wait_for(|sample| sample.host.is_some())
         .await
         .context("the manager ended before its first sample")?;
-    for one in reclaimed {
-        desk.note(left_over(&one)).await;
-    }
+    write_down(&desk, &opened, &reclaimed, &tasks).await;
     let desks = Desks {
         facts: FactsCache::open(&store, &build()),
         store: store.clone(),
@@ -100,6 +107,8 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
         options: pages::options(),
         draining: CancellationToken::new(),
         conversations: Conversations::default(),
+        history,
+        counts,
         config,
         handle,
         supervisor,
@@ -163,11 +172,11 @@ fn manager(
     store: &Store,
     supervisor: &Supervisor,
     clock: Arc<SystemClock>,
-    samples: watch::Receiver<Option<Arc<MemorySample>>>,
-    downloads: watch::Receiver<Vec<Download>>,
+    feeds: Feeds,
+    first_event: u64,
     tasks: &TaskTracker,
 ) -> Handle<Instance> {
-    let total = samples.borrow().as_ref().map_or(0, |sample| sample.host.memory_total_bytes);
+    let total = feeds.samples.borrow().as_ref().map_or(0, |sample| sample.host.memory_total_bytes);
     let facts = ServerFacts {
         version: VERSION.to_owned(),
         pid: std::process::id(),
@@ -180,11 +189,21 @@ fn manager(
         session_timeout: config.session_timeout,
         after_last_session: config.after_last_session,
         queue: config.queue,
+        first_event,
         ..manager::Config::new(facts, config.ram_limit.of(total))
     };
-    let (handle, actor) = manager::open(told, Arc::new(supervisor.clone()), clock, samples, downloads);
+    let (handle, actor) = manager::open(told, Arc::new(supervisor.clone()), clock, feeds);
     tasks.spawn(actor);
     handle
+}
+
+/// Writes down how this run begins, and from then on what is measured.
+async fn write_down(desk: &Desk, opened: &Opened, reclaimed: &[supervisor::Reclaimed], tasks: &TaskTracker) {
+    desk.note(past::started(opened)).await;
+    for one in reclaimed {
+        desk.note(left_over(one)).await;
+    }
+    tasks.spawn(past::record(desk.samples(), opened.history.clone()));
 }
 
 /// The manager says which processes to look at; the sampler was there before the manager.
@@ -263,6 +282,16 @@ impl House {
         &self.0.settings
     }
 
+    /// What happened and what was measured.
+    pub(crate) fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    /// What was counted in this run.
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.0.counts
+    }
+
     /// Fetches under way.
     pub(crate) fn fetches(&self) -> &Fetches {
         &self.0.fetches
@@ -331,7 +360,12 @@ impl House {
 
     /// Wall time, for `created` fields.
     pub(crate) fn unix_seconds(&self) -> u64 {
-        u64::try_from(SystemClock.now().wall_ms / 1000).unwrap_or(0)
+        u64::try_from(self.wall_ms() / 1000).unwrap_or(0)
+    }
+
+    /// Wall time in Unix milliseconds.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        SystemClock.now().wall_ms
     }
 
     /// Begins to load what is configured to be loaded at the start. What fails is logged; the server goes on.
@@ -355,12 +389,14 @@ impl House {
         self.draining().cancel();
         self.fetches().cancel_all();
         self.desk().shut_down().await;
+        past::stopped(self.desk()).await;
     }
 
     /// Ends what is left: processes first, then the tasks that waited for them.
     pub(crate) async fn close(&self) {
         self.0.supervisor.shut_down().await;
         self.tasks().close();
+        self.history().close().await;
     }
 }
 

@@ -9,8 +9,10 @@ use app::{
     pure::completion,
 };
 use link::{Finish, Prompt, Role, Sampling};
-use manager::{Defaults, Note};
-use protocol::{Code, Download, EventKind, ModelId, ModelState, Problem, Settings, Snapshot};
+use manager::{Defaults, HistoryPage, HistoryQuery, Note};
+use protocol::{
+    Code, Download, EventKind, Measurements, ModelId, ModelState, Performance, Problem, Settings, Snapshot,
+};
 
 use crate::{
     client,
@@ -48,6 +50,18 @@ impl app::ports::House for House {
 
     fn set(&self, values: Vec<(String, String)>, by: String) -> Answer<'_, Settings> {
         Box::pin(self.change(values, by))
+    }
+
+    fn history(&self, wanted: HistoryQuery) -> Answer<'_, HistoryPage> {
+        Box::pin(self.past(wanted))
+    }
+
+    fn measurements(&self, series: String, since_ms: i64, step_s: u64) -> Answer<'_, Measurements> {
+        Box::pin(self.measured(series, since_ms, step_s))
+    }
+
+    fn performance(&self) -> Answer<'_, Performance> {
+        Box::pin(self.performed())
     }
 
     fn conversation(&self, key: &str) -> Vec<Turn> {

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::compose::House;
+use crate::{compose::House, past::Course};
 
 /// Words that may wait for a slow reader before the worker runs out of credit.
 const ROOM: usize = 32;
@@ -97,18 +97,30 @@ async fn carry(house: &House, ask: Ask, words: mpsc::Sender<Word>) {
         idle_timeout: ask.idle_timeout,
         context: None,
     };
+    let mut course = Course::new(ask.model, arrived);
     let leased = tokio::select! {
         biased;
-        () = words.closed() => return,
+        () = words.closed() => return house.record(course, Err(Code::Cancelled)),
         leased = house.handle().lease(wish) => leased,
     };
     let last = match leased {
         Err(problem) => Word::Failed(problem),
         Ok(lease) => {
+            course.leased(lease.queue_ms(), lease.load_ms(), lease.meter());
             let order = WorkerAsk { session: ask.session.key, prompt: ask.prompt, sampling: ask.sampling };
             Relay { arrived, lease, words: &words, cancelled: None, ttft_ms: None }.run(order).await
         }
     };
+    let outcome = match &last {
+        Word::Done(finished) => {
+            course.answered(finished);
+            Ok(())
+        }
+        Word::Failed(problem) => Err(problem.code),
+        // Never the last word.
+        Word::Started | Word::Text(_) => Err(Code::Internal),
+    };
+    house.record(course, outcome);
     // The reader may be gone by now; then nobody needs the last word.
     let _ = timeout(READER, words.send(last)).await;
 }
@@ -208,6 +220,7 @@ impl Relay<'_> {
     }
 }
 
-fn ms(since: Instant) -> u64 {
+/// Milliseconds since then.
+pub(crate) fn ms(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

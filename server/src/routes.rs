@@ -18,7 +18,7 @@ use crate::{
     answer::{Answer, negotiate},
     assets,
     compose::House,
-    events, guard, logs, openai, pages,
+    events, export, guard, logs, metrics, openai, pages,
 };
 
 /// The whole site: guarded, then routed.
@@ -53,6 +53,10 @@ pub(crate) fn routes(house: &House) -> Router {
         .merge(manage)
         .merge(v1)
         .route("/events", get(events::events))
+        // Outside the layer that holds a whole answer in memory.
+        .route("/manage/history.csv", get(export::csv))
+        .route("/manage/history.json", get(export::json))
+        .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/pkg/{hash}/{name}", get(assets::serve))

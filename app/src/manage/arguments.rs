@@ -31,9 +31,31 @@ pub(super) fn span(text: &str) -> Result<protocol::IdleTimeout, Refusal> {
     })
 }
 
+/// A moment in Unix milliseconds, from a time or from a span before now.
+pub(super) fn moment(text: &str, now_ms: i64) -> Result<i64, Refusal> {
+    if let Ok(time) = text.parse::<protocol::Time>() {
+        return Ok(time.unix_ms());
+    }
+    match text.parse() {
+        Ok(protocol::IdleTimeout::After { ms }) => Ok(now_ms.saturating_sub_unsigned(ms)),
+        _ => Err(Refusal::argument(
+            format!("`{text}` is neither a time nor a span"),
+            "Write 2026-11-23T14:02:31Z, or 1h for the last hour.",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_is_a_time_or_a_span_that_reaches_back() {
+        assert_eq!(moment("1h", 3_600_000).unwrap(), 0);
+        assert_eq!(moment("1970-01-01T00:00:01Z", 5).unwrap(), 1000);
+        assert!(moment("never", 0).is_err());
+        assert!(moment("yesterday", 0).is_err());
+    }
 
     #[test]
     fn a_star_means_all_and_anything_else_is_a_name() {

@@ -1,7 +1,9 @@
 //! GET /manage/history
 
 use leptos::{prelude::*, server_fn::codec::GetUrl};
-use protocol::{EventKind, LedgerEvent};
+#[cfg(feature = "ssr")]
+use protocol::EventKind;
+use protocol::LedgerEvent;
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
@@ -15,44 +17,69 @@ pub struct History {
     pub next: Option<u64>,
 }
 
-/// What happened, newest first. `since` and `until` take a time or a span that reaches back from now (`1h`); at
-/// most 1000 events a page, 100 unless told.
+/// What happened, newest first, also before the last start. `since` and `until` take a time or a span that reaches back
+/// from now (`1h`); at most 1000 events a page, 100 unless told. `/manage/history.csv` and `/manage/history.json` take the
+/// same arguments and give all of it as a file.
 #[server(name = ReadHistory, prefix = "/manage", endpoint = "history", input = GetUrl)]
 pub async fn history(
     model: Option<String>,
-    kind: Option<EventKind>,
+    kind: Option<String>,
     since: Option<String>,
     until: Option<String>,
     limit: Option<u32>,
     after: Option<u64>,
 ) -> Result<History, Refusal> {
-    let now_ms = crate::request::house()?.snapshot().at.unix_ms();
-    let bound = |text: Option<String>| text.map(|text| moment(&text, now_ms)).transpose();
-    let query = manager::HistoryQuery {
-        model: model.as_deref().map(super::arguments::id).transpose()?,
-        kind,
-        since_ms: bound(since)?,
-        until_ms: bound(until)?,
-        limit: limit.unwrap_or(100).clamp(1, 1000),
-        after,
-    };
-    let page = crate::request::desk()?.history(&query);
+    let house = crate::request::house()?;
+    let wanted = Wanted { model, kind, since, until, limit, after };
+    let page = house.history(wanted.query(house.snapshot().at.unix_ms())?).await?;
     Ok(History { events: page.events, next: page.next })
 }
 
-/// A moment in Unix milliseconds, from a time or from a span before now.
+/// Which events are wanted, as it is written in an address.
 #[cfg(feature = "ssr")]
-fn moment(text: &str, now_ms: i64) -> Result<i64, Refusal> {
-    if let Ok(time) = text.parse::<protocol::Time>() {
-        return Ok(time.unix_ms());
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Wanted {
+    /// Of this model.
+    pub model: Option<String>,
+    /// Of this kind, by its word.
+    pub kind: Option<String>,
+    /// A time, or a span that reaches back from now.
+    pub since: Option<String>,
+    /// The same.
+    pub until: Option<String>,
+    /// At most so many.
+    pub limit: Option<u32>,
+    /// Older than this event.
+    pub after: Option<u64>,
+}
+
+#[cfg(feature = "ssr")]
+impl Wanted {
+    /// The same, checked.
+    pub fn query(self, now_ms: i64) -> Result<manager::HistoryQuery, Refusal> {
+        // A form sends its empty fields along.
+        let told = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let bound = |text| told(text).map(|text| super::arguments::moment(&text, now_ms)).transpose();
+        Ok(manager::HistoryQuery {
+            model: told(self.model).as_deref().map(super::arguments::id).transpose()?,
+            kind: told(self.kind).as_deref().map(kind).transpose()?,
+            since_ms: bound(self.since)?,
+            until_ms: bound(self.until)?,
+            limit: self.limit.unwrap_or(100).clamp(1, 1000),
+            after: self.after,
+        })
     }
-    match text.parse() {
-        Ok(protocol::IdleTimeout::After { ms }) => Ok(now_ms.saturating_sub_unsigned(ms)),
-        _ => Err(Refusal::argument(
-            format!("`{text}` is neither a time nor a span"),
-            "Write 2026-11-23T14:02:31Z, or 1h for the last hour.",
-        )),
-    }
+}
+
+#[cfg(feature = "ssr")]
+fn kind(word: &str) -> Result<EventKind, Refusal> {
+    EventKind::ALL.into_iter().find(|kind| kind.word() == word.trim()).ok_or_else(|| {
+        let known: Vec<&str> = EventKind::ALL.into_iter().map(EventKind::word).collect();
+        Refusal::argument(
+            format!("there is no kind of event `{word}`"),
+            format!("Send one of {}.", known.join(", ")),
+        )
+    })
 }
 
 #[cfg(all(test, feature = "ssr"))]
@@ -60,10 +87,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_is_a_time_or_a_span_that_reaches_back() {
-        assert_eq!(moment("1h", 3_600_000).unwrap(), 0);
-        assert_eq!(moment("1970-01-01T00:00:01Z", 5).unwrap(), 1000);
-        assert!(moment("never", 0).is_err());
-        assert!(moment("yesterday", 0).is_err());
+    fn what_is_wanted_is_checked_and_empty_fields_mean_nothing() {
+        let wanted = Wanted {
+            model: Some(String::new()),
+            since: Some("1h".to_owned()),
+            kind: Some("load".to_owned()),
+            limit: Some(9_999),
+            ..Wanted::default()
+        };
+        let query = wanted.query(3_600_000).unwrap();
+        assert_eq!((query.model, query.since_ms, query.until_ms, query.limit), (None, Some(0), None, 1000));
+        assert_eq!(query.kind, Some(EventKind::Load));
+        let bad = Wanted { kind: Some("party".to_owned()), ..Wanted::default() };
+        assert!(bad.query(0).unwrap_err().0.error.hint.contains("evict"));
+        let bad = Wanted { until: Some("soon".to_owned()), ..Wanted::default() };
+        assert!(bad.query(0).is_err());
     }
 }

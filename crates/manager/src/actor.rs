@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::{Download, LedgerEvent, ModelId, Problem, Sample, Snapshot};
+use protocol::{Download, LedgerEvent, ModelId, Problem, Sample, Snapshot, Warning};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     lease::{Back, Lease},
     ledger::Ledger,
     meter::{Meter, Tally},
-    ports::{Clock, Epoch, Launcher, MemorySample, Now},
+    ports::{Clock, Epoch, Feeds, Launcher, MemorySample, Now},
     step::{self, Actions, House},
     view::{self, Counted, Counters},
 };
@@ -33,12 +33,12 @@ pub fn open<L: Launcher, C: Clock>(
     config: Config,
     launcher: Arc<L>,
     clock: Arc<C>,
-    samples: watch::Receiver<Option<Arc<MemorySample>>>,
-    downloads: watch::Receiver<Vec<Download>>,
+    feeds: Feeds,
 ) -> (Handle<L::Instance>, impl Future<Output = ()> + Send) {
     let (queue, messages) = mpsc::unbounded_channel();
     let gate = Gate::new(queue.clone());
-    let ledger = Arc::new(Ledger::new(config.ledger_kept));
+    let Feeds { samples, downloads, warnings, archive } = feeds;
+    let ledger = Arc::new(Ledger::new(archive));
     let sequence = u64::try_from(config.server.started_at_ms).unwrap_or(0);
     let salt = RandomState::new().hash_one(config.server.started_at_ms);
     let house = House::new(config, salt);
@@ -68,10 +68,11 @@ pub fn open<L: Launcher, C: Clock>(
         meters: BTreeMap::new(),
         sequence,
         shown: Shown { snapshots, changes, samples: sampled, workers },
+        warnings: warnings.clone(),
         measured_at: now.mono,
         stale: false,
     };
-    (Handle::new(desk, gate, queue), actor.run(messages, samples, downloads))
+    (Handle::new(desk, gate, queue), actor.run(messages, samples, downloads, warnings))
 }
 
 /// Somebody who waits for an answer.
@@ -107,6 +108,8 @@ struct Actor<L: Launcher, C> {
     meters: BTreeMap<Ticket, Arc<Meter>>,
     sequence: u64,
     shown: Shown,
+    /// Troubles of other rooms.
+    warnings: watch::Receiver<Vec<Warning>>,
     /// When the last measurement came, on the monotonic clock.
     measured_at: Duration,
     /// Whether something changed that nobody has been shown.
@@ -119,8 +122,9 @@ impl<L: Launcher, C: Clock> Actor<L, C> {
         mut messages: mpsc::UnboundedReceiver<Message<L::Instance>>,
         mut samples: watch::Receiver<Option<Arc<MemorySample>>>,
         mut downloads: watch::Receiver<Vec<Download>>,
+        mut warnings: watch::Receiver<Vec<Warning>>,
     ) {
-        let (mut sampler, mut fetcher) = (true, true);
+        let (mut sampler, mut fetcher, mut warner) = (true, true, true);
         let mut batch = Vec::with_capacity(AT_ONCE);
         loop {
             let due = step::next_deadline(&self.house, self.clock.now());
@@ -140,6 +144,11 @@ impl<L: Launcher, C: Clock> Actor<L, C> {
                 alive = downloads.changed(), if fetcher => {
                     fetcher = alive.is_ok();
                     downloads.mark_unchanged();
+                    self.stale = true;
+                }
+                alive = warnings.changed(), if warner => {
+                    warner = alive.is_ok();
+                    warnings.mark_unchanged();
                     self.stale = true;
                 }
             }
@@ -308,7 +317,8 @@ impl<L: Launcher, C: Clock> Actor<L, C> {
 
     fn snapshot(&mut self, now: Now, downloads: &watch::Receiver<Vec<Download>>) -> Snapshot {
         let (counters, sequence) = (self.counters(), self.next_sequence());
-        view::snapshot(&self.house, sequence, &counters, downloads.borrow().clone(), now)
+        let shown = view::snapshot(&self.house, sequence, &counters, downloads.borrow().clone(), now);
+        Snapshot { warnings: self.warnings.borrow().clone(), ..shown }
     }
 
     fn counters(&self) -> Counters {

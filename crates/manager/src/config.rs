@@ -91,8 +91,6 @@ pub struct Config {
     pub queue: u32,
     /// Requests that one instance serves at once; further ones wait.
     pub in_flight: u32,
-    /// Ledger events kept in memory.
-    pub ledger_kept: u32,
     /// The number of the first ledger event of this run.
     pub first_event: u64,
     /// How long each state may last.
@@ -111,7 +109,6 @@ impl Config {
             after_last_session: IdleTimeout::After { ms: 60_000 },
             queue: 32,
             in_flight: 8,
-            ledger_kept: 2000,
             first_event: 1,
             deadlines: Deadlines::default(),
         }

@@ -47,8 +47,20 @@ pub struct HistoryQuery {
     pub after: Option<u64>,
 }
 
+impl HistoryQuery {
+    /// Whether an event is wanted; the limit is another matter.
+    pub fn fits(&self, event: &LedgerEvent) -> bool {
+        let at = event.at.unix_ms();
+        self.model.as_ref().is_none_or(|model| event.model.as_ref() == Some(model))
+            && self.kind.is_none_or(|kind| event.kind == kind)
+            && self.since_ms.is_none_or(|since| at >= since)
+            && self.until_ms.is_none_or(|until| at <= until)
+            && self.after.is_none_or(|after| event.id < after)
+    }
+}
+
 /// A page of the ledger.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HistoryPage {
     /// Newest first.
     pub events: Vec<LedgerEvent>,
@@ -123,11 +135,6 @@ impl Desk {
     /// Ledger events from now on. Whoever reads too slowly misses the oldest and is told so.
     pub fn ledger(&self) -> broadcast::Receiver<Arc<LedgerEvent>> {
         self.ledger.follow()
-    }
-
-    /// Ledger events of this run, newest first.
-    pub fn history(&self, wanted: &HistoryQuery) -> HistoryPage {
-        self.ledger.page(wanted)
     }
 
     /// Loads a model, or joins a load in progress, or counts as a use of a loaded one.

@@ -1,29 +1,24 @@
-//! What happened in this run: the newest events in memory, and their followers.
+//! What happens, told to the archive and to whoever follows. The archive keeps it; nothing is kept here.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
 use protocol::LedgerEvent;
 use tokio::sync::broadcast;
 
-use crate::desk::{HistoryPage, HistoryQuery};
+use crate::ports::Archive;
 
 /// Events that a follower may lag behind.
 const FOLLOWED: usize = 256;
 
-/// The ledger. The actor writes, everybody reads; the lock is held for as long as a page is copied.
+/// The ledger's way out. The actor writes, everybody may follow.
 pub(crate) struct Ledger {
-    kept: usize,
-    events: Mutex<VecDeque<Arc<LedgerEvent>>>,
+    archive: Arc<dyn Archive>,
     followers: broadcast::Sender<Arc<LedgerEvent>>,
 }
 
 impl Ledger {
-    pub(crate) fn new(kept: u32) -> Self {
-        let kept = usize::try_from(kept).unwrap_or(usize::MAX).max(1);
-        Self { kept, events: Mutex::default(), followers: broadcast::channel(FOLLOWED).0 }
+    pub(crate) fn new(archive: Arc<dyn Archive>) -> Self {
+        Self { archive, followers: broadcast::channel(FOLLOWED).0 }
     }
 
     pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<LedgerEvent>> {
@@ -32,50 +27,35 @@ impl Ledger {
 
     pub(crate) fn write(&self, event: LedgerEvent) {
         let event = Arc::new(event);
-        let mut events = self.lock();
-        if events.len() == self.kept {
-            events.pop_front();
-        }
-        events.push_back(event.clone());
-        drop(events);
+        // First kept, then told: whoever hears of it finds it in the history.
+        self.archive.keep(&event);
         // Nobody follows: that is no failure.
         let _ = self.followers.send(event);
     }
-
-    pub(crate) fn page(&self, wanted: &HistoryQuery) -> HistoryPage {
-        let limit = usize::try_from(wanted.limit.max(1)).unwrap_or(usize::MAX);
-        let events = self.lock();
-        let mut fitting = events.iter().rev().filter(|event| fits(event, wanted));
-        let page: Vec<LedgerEvent> = fitting.by_ref().take(limit).map(|event| (**event).clone()).collect();
-        let next = fitting.next().and(page.last()).map(|event| event.id);
-        HistoryPage { events: page, next }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<LedgerEvent>>> {
-        // A reader that panicked has changed nothing.
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn fits(event: &LedgerEvent, wanted: &HistoryQuery) -> bool {
-    let at = event.at.unix_ms();
-    wanted.model.as_ref().is_none_or(|model| event.model.as_ref() == Some(model))
-        && wanted.kind.is_none_or(|kind| event.kind == kind)
-        && wanted.since_ms.is_none_or(|since| at >= since)
-        && wanted.until_ms.is_none_or(|until| at <= until)
-        && wanted.after.is_none_or(|after| event.id < after)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Mutex;
+
     use protocol::{EventKind, Time};
 
-    fn event(id: u64, kind: EventKind) -> LedgerEvent {
+    use super::*;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<u64>>);
+
+    impl Archive for Kept {
+        fn keep(&self, event: &Arc<LedgerEvent>) {
+            self.0.lock().unwrap().push(event.id);
+        }
+    }
+
+    fn event(id: u64) -> LedgerEvent {
         LedgerEvent {
             id,
-            at: Time::from_unix_ms(i64::try_from(id).unwrap() * 1000),
-            kind,
+            at: Time::from_unix_ms(0),
+            kind: EventKind::Load,
             model: None,
             reason: String::new(),
             asked_by: String::new(),
@@ -87,58 +67,15 @@ mod tests {
         }
     }
 
-    fn ids(page: &HistoryPage) -> Vec<u64> {
-        page.events.iter().map(|event| event.id).collect()
-    }
-
     #[test]
-    fn pages_follow_one_another_newest_first_without_gap_or_overlap() {
-        let ledger = Ledger::new(100);
-        (1..=10).for_each(|id| ledger.write(event(id, EventKind::Load)));
-        let mut wanted = HistoryQuery { limit: 4, ..HistoryQuery::default() };
-        let mut seen = Vec::new();
-        loop {
-            let page = ledger.page(&wanted);
-            seen.extend(ids(&page));
-            wanted.after = page.next;
-            if page.next.is_none() {
-                break;
-            }
-        }
-        assert_eq!(seen, (1..=10).rev().collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn filters_hold_together() {
-        let ledger = Ledger::new(100);
-        for id in 1..=9 {
-            ledger.write(event(id, if id % 2 == 0 { EventKind::Load } else { EventKind::Unload }));
-        }
-        let page = ledger.page(&HistoryQuery {
-            kind: Some(EventKind::Load),
-            since_ms: Some(3000),
-            until_ms: Some(8000),
-            limit: 9,
-            ..HistoryQuery::default()
-        });
-        assert_eq!((ids(&page), page.next), (vec![8, 6, 4], None));
-    }
-
-    #[test]
-    fn the_oldest_events_make_room_for_new_ones() {
-        let ledger = Ledger::new(3);
-        (1..=5).for_each(|id| ledger.write(event(id, EventKind::Load)));
-        let page = ledger.page(&HistoryQuery { limit: 9, ..HistoryQuery::default() });
-        assert_eq!(ids(&page), [5, 4, 3]);
-    }
-
-    #[test]
-    fn a_follower_gets_what_comes_from_now_on() {
-        let ledger = Ledger::new(3);
-        ledger.write(event(1, EventKind::Load));
+    fn every_event_is_kept_and_a_follower_gets_what_comes_from_now_on() {
+        let kept = Arc::new(Kept::default());
+        let ledger = Ledger::new(kept.clone());
+        ledger.write(event(1));
         let mut follower = ledger.follow();
-        ledger.write(event(2, EventKind::Load));
+        ledger.write(event(2));
         assert_eq!(follower.try_recv().unwrap().id, 2);
         assert!(follower.try_recv().is_err());
+        assert_eq!(*kept.0.lock().unwrap(), [1, 2]);
     }
 }

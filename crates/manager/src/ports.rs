@@ -3,7 +3,11 @@
 
 use std::{fs::File, io, sync::Arc, time::Duration};
 
-use protocol::{Failure, IdleTimeout, Method, ModelId, ModelKind, Problem, Progress, Quality};
+use protocol::{
+    Download, Failure, IdleTimeout, LedgerEvent, Method, ModelId, ModelKind, Problem, Progress, Quality,
+    Warning,
+};
+use tokio::sync::watch;
 
 /// Counts loads over the whole life of a server. Every word from outside about an instance carries its epoch, so
 /// that the late word of a dead worker changes nothing.
@@ -229,6 +233,25 @@ pub enum ModelFileRole {
 pub trait Shelf: Send + Sync + 'static {
     /// The files, open for reading, or why not.
     fn open(&self, model: &ModelId) -> Result<Vec<ModelFile>, Problem>;
+}
+
+/// Keeps what happens over restarts. Implemented by history.
+pub trait Archive: Send + Sync + 'static {
+    /// Takes an event. Never blocks and never fails: what cannot be kept is the archive's own trouble to tell.
+    fn keep(&self, event: &Arc<LedgerEvent>);
+}
+
+/// What the manager is told by others while it runs, and where it writes things down.
+#[derive(Clone)]
+pub struct Feeds {
+    /// The sampler's; `None` before the first sample.
+    pub samples: watch::Receiver<Option<Arc<MemorySample>>>,
+    /// Fetches, joined to every snapshot.
+    pub downloads: watch::Receiver<Vec<Download>>,
+    /// Troubles of other rooms, joined to every snapshot.
+    pub warnings: watch::Receiver<Vec<Warning>>,
+    /// Where ledger events go.
+    pub archive: Arc<dyn Archive>,
 }
 
 /// The kernel's totals that the books of RAM are made of, all from one moment, in bytes (`/proc/meminfo`, and the

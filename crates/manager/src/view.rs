@@ -213,6 +213,7 @@ pub(crate) fn snapshot(
         sessions: sessions(house, &busy),
         requests: requests(house, counters, now),
         receipts: house.receipts.iter().cloned().collect(),
+        warnings: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ mod cleanup;
 mod id;
 mod ledger;
 mod live;
+mod measured;
 mod model;
 mod plan;
 mod problem;
@@ -22,6 +23,9 @@ pub use cleanup::{CleanUp, CleanUpScope, Expected, Kept, Reloaded};
 pub use id::{BadModelId, ModelId};
 pub use ledger::{EventKind, LedgerEvent};
 pub use live::{ModelSample, Sample};
+pub use measured::{
+    Amount, MeasuredPoint, Measurements, ModelPerformance, Performance, Spread, WindowPerformance,
+};
 pub use model::{Failure, Instance, Memory, Model, ModelKind, ModelState, Progress, Quality};
 pub use plan::{Plan, Prediction, Refused};
 pub use problem::{Code, Problem, ProblemBody};
@@ -30,6 +34,7 @@ pub use session::{RequestState, RequestView, Session, SessionKind};
 pub use settings::{ModelSettings, Setting, Settings};
 pub use snapshot::{
     Books, Budget, Download, Gpu, GpuAbsent, GpuBudget, Host, Pressure, Server, ServerState, Snapshot,
+    Warning,
 };
 pub use span::{BadSpan, IdleTimeout};
 pub use time::{BadTime, Time};

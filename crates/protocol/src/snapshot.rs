@@ -148,6 +148,19 @@ pub struct Download {
     pub error: Option<String>,
 }
 
+/// Something that a person should know and may mend; the server goes on meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// A word for programs: `history_not_written`, `history_set_aside`.
+    pub code: String,
+    /// What is wrong, in a sentence.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    /// Since when.
+    pub since: Time,
+}
+
 /// Everything at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -181,4 +194,7 @@ pub struct Snapshot {
     /// The newest unloads of this run, newest first, at most 20.
     #[serde(default)]
     pub receipts: Vec<crate::Receipt>,
+    /// What is wrong and goes on; mostly empty.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
 }

@@ -1,11 +1,12 @@
 //! Clocks, probes and the one sampler: what this machine and its processes hold, and when.
 //!
-//! This room owns the reading of `/proc`, of cgroups, of PSI and of NVML, and the clock behind manager's port. It
+//! This room owns the reading of `/proc`, of cgroups, of PSI, of NVML and of the DRM drivers, and the clock behind manager's port. It
 //! knows no model, no worker protocol and no HTTP. Every parser is a pure function over text; a number that cannot
 //! be read is `None`, never 0; nothing here makes a GPU context.
 
 mod cgroup;
 mod clock;
+mod drm;
 mod gpu;
 mod host;
 mod process;

@@ -23,10 +23,16 @@ pub(crate) struct Arguments {
     /// Only of this model.
     #[arg(long, value_name = "MODEL")]
     model: Option<ModelId>,
+    /// Only of this kind: load, unload, evict, refuse, crash, reclaim, settings, disk, session, server.
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
     /// Not older than this: a span (1h) or a time.
     #[arg(long, value_name = "SINCE")]
     since: Option<String>,
-    /// At most so many.
+    /// Not newer than this: a span (1h) or a time.
+    #[arg(long, value_name = "UNTIL", conflicts_with = "follow")]
+    until: Option<String>,
+    /// The newest so many.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
     #[command(flatten)]
@@ -38,22 +44,47 @@ pub(crate) fn run(arguments: &Arguments, out: &mut Output) -> Result<(), Trouble
     let client = Client::new(&arguments.remote);
     // Listens before it looks back, so that nothing falls in between.
     let stream = if arguments.follow { Some(client.listen("/events")?) } else { None };
-    let limit = arguments.limit.to_string();
-    let mut query = vec![("limit", limit.as_str())];
-    query.extend(arguments.model.as_ref().map(|model| ("model", model.as_str())));
-    query.extend(arguments.since.as_deref().map(|since| ("since", since)));
-    let answer = client.get("/manage/history", &query)?;
+    let found = look_back(arguments, &client)?;
     if out.json && !arguments.follow {
-        return out.value(&answer);
+        return out.value(&serde_json::to_value(&found).unwrap_or_default());
     }
     let mut last = 0;
-    for event in read::<History>(&answer)?.events.iter().rev() {
+    for event in found.events.iter().rev() {
         last = last.max(event.id);
         say(event, out)?;
     }
     match stream {
-        Some(stream) => follow(stream, arguments.model.as_ref(), last, out),
+        Some(stream) => {
+            let wanted = |event: &LedgerEvent| {
+                let (model, kind) = (arguments.model.as_ref(), arguments.kind.as_deref());
+                model.is_none_or(|model| event.model.as_ref() == Some(model))
+                    && kind.is_none_or(|kind| event.kind.word() == kind)
+            };
+            follow(stream, wanted, last, out)
+        }
         None => Ok(()),
+    }
+}
+
+/// As many pages as it takes.
+fn look_back(arguments: &Arguments, client: &Client) -> Result<History, Trouble> {
+    let mut found = History { events: Vec::new(), next: None };
+    loop {
+        let left = usize::try_from(arguments.limit).unwrap_or(usize::MAX).saturating_sub(found.events.len());
+        let (limit, after) = (left.min(1000).to_string(), found.next.map(|after| after.to_string()));
+        let mut query = vec![("limit", limit.as_str())];
+        query.extend(arguments.model.as_ref().map(|model| ("model", model.as_str())));
+        query.extend(arguments.kind.as_deref().map(|kind| ("kind", kind)));
+        query.extend(arguments.since.as_deref().map(|since| ("since", since)));
+        query.extend(arguments.until.as_deref().map(|until| ("until", until)));
+        query.extend(after.as_deref().map(|after| ("after", after)));
+        let page: History = read(&client.get("/manage/history", &query)?)?;
+        found.events.extend(page.events);
+        found.next = page.next;
+        if page.next.is_none() || found.events.len() >= usize::try_from(arguments.limit).unwrap_or(usize::MAX)
+        {
+            return Ok(found);
+        }
     }
 }
 
@@ -64,7 +95,7 @@ fn say(event: &LedgerEvent, out: &mut Output) -> Result<(), Trouble> {
 /// Until the server stops, or whoever reads us.
 fn follow(
     mut stream: impl Read,
-    model: Option<&ModelId>,
+    wanted: impl Fn(&LedgerEvent) -> bool,
     mut last: u64,
     out: &mut Output,
 ) -> Result<(), Trouble> {
@@ -79,7 +110,7 @@ fn follow(
         for data in events.feed(&piece[..read]) {
             // Snapshots and samples come by the same way; only an event of the ledger reads as one.
             let Ok(event) = serde_json::from_str::<LedgerEvent>(&data) else { continue };
-            if event.id > last && (model.is_none() || event.model.as_ref() == model) {
+            if event.id > last && wanted(&event) {
                 last = event.id;
                 say(&event, out)?;
             }
@@ -154,7 +185,8 @@ mod tests {
         ]
         .concat();
         let (mut out, page, _) = pages(true);
-        follow(stream.as_bytes(), "a".parse().ok().as_ref(), 3, &mut out).unwrap();
+        let of_a = |event: &LedgerEvent| event.model == "a".parse().ok();
+        follow(stream.as_bytes(), of_a, 3, &mut out).unwrap();
         let seen: Vec<LedgerEvent> =
             page.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(seen.iter().map(|event| event.id).collect::<Vec<_>>(), [5]);

@@ -94,6 +94,9 @@ fn details(snapshot: &Snapshot) -> String {
     if let Some(until) = snapshot.yield_until {
         lines.push(format!("Loads are refused until {} UTC.", clock(until, 0)));
     }
+    for warning in &snapshot.warnings {
+        lines.push(format!("Warning: {} {}", warning.message, warning.hint));
+    }
     lines.join("\n")
 }
 
@@ -144,6 +147,7 @@ mod tests {
             "gpus": [], "budget": { "ram_limit_bytes": 8_u64 << 30, "ram_reserved_bytes": 1 << 30, "gpus": [] },
             "books": if measured { vec![book] } else { vec![] },
             "yield_until": null, "models": [ready("smollm2")], "sessions": [], "requests": [],
+            "warnings": [{ "code": "history_not_written", "message": "The disk is full.", "hint": "Make room.", "since": at }],
             "downloads": [{ "ref": "minilm", "done_bytes": 41 << 20, "total_bytes": 80 << 20, "error": null }],
         }))
         .unwrap()
@@ -165,6 +169,7 @@ mod tests {
             "No GPU: NVIDIA driver not loaded. Models run on the CPU.",
             "1 of 1 model ready, no requests in flight, no sessions.",
             "Fetching minilm: 41.0 of 80.0 MiB",
+            "Warning: The disk is full. Make room.",
         ] {
             assert!(text.contains(words), "{words:?} is missing in\n{text}");
         }

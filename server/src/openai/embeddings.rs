@@ -14,10 +14,11 @@ use manager::LeaseWish;
 use protocol::{Code, ModelKind, Problem};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use supervisor::Vectors;
+use tokio::time::{Instant, timeout};
 
 use super::request::{Span, bad, json as read_json, missing, model_id, span};
-use crate::{answer::Answer, compose::House, guard::Peer};
+use crate::{answer::Answer, compose::House, guard::Peer, past::Course};
 
 /// Texts in one request.
 const MOST_TEXTS: usize = 2048;
@@ -82,14 +83,7 @@ async fn embed(house: &House, peer: Peer, headers: &HeaderMap, body: &[u8]) -> R
         idle_timeout: span("keep_alive", raw.keep_alive.or(raw.idle_timeout))?,
         context: None,
     };
-    let lease = house.handle().lease(wish).await?;
-    let made = timeout(DEADLINE, lease.instance().embed(texts)).await.map_err(|_| {
-        Problem::new(
-            Code::TimedOut,
-            "The embeddings took more than 120 s.",
-            "Send fewer or shorter texts at once.",
-        )
-    })??;
+    let made = vectors(house, wish, texts).await?;
     if raw.dimensions.is_some_and(|d| made.vectors.first().is_some_and(|v| v.len() != d as usize)) {
         return Err(bad(
             "`dimensions` other than the model's own is not done here.",
@@ -104,6 +98,28 @@ async fn embed(house: &House, peer: Peer, headers: &HeaderMap, body: &[u8]) -> R
         .collect();
     Ok(json!({ "object": "list", "data": data, "model": model,
         "usage": { "prompt_tokens": made.prompt_tokens, "total_tokens": made.prompt_tokens } }))
+}
+
+/// Takes a lease, has the texts made into vectors, and writes down how it went.
+async fn vectors(house: &House, wish: LeaseWish, texts: Vec<String>) -> Result<Vectors, Problem> {
+    let mut course = Course::new(wish.model.clone(), Instant::now());
+    let made = async {
+        let lease = house.handle().lease(wish).await?;
+        course.leased(lease.queue_ms(), lease.load_ms(), lease.meter());
+        timeout(DEADLINE, lease.instance().embed(texts)).await.unwrap_or_else(|_| {
+            Err(Problem::new(
+                Code::TimedOut,
+                "The embeddings took more than 120 s.",
+                "Send fewer or shorter texts at once.",
+            ))
+        })
+    };
+    let made = made.await;
+    if let Ok(made) = &made {
+        course.read(made.prompt_tokens);
+    }
+    house.record(course, made.as_ref().map(|_| ()).map_err(|problem| problem.code));
+    made
 }
 
 fn texts(input: Option<Input>) -> Result<Vec<String>, Problem> {

@@ -12,7 +12,7 @@ use super::{
     rig::{MIB, config, id, measured, pid, session, shelf, wish},
 };
 use crate::{
-    Desk, HistoryQuery, LoadWish, Note,
+    Desk, LoadWish, Note,
     ports::{Epoch, MemorySample, News, RamTotals},
 };
 
@@ -134,7 +134,7 @@ async fn reading_resets_no_timer_and_changes_nothing() {
     let sequence = desk.snapshot().sequence;
     for _ in 0..50 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let _ = (desk.snapshot(), desk.history(&HistoryQuery { limit: 5, ..HistoryQuery::default() }));
+        let _ = (desk.snapshot(), desk.ledger());
         if state(desk, "a") == ModelState::Ready {
             assert_eq!(desk.snapshot().sequence, sequence);
         }
@@ -328,6 +328,7 @@ async fn after_the_managers_end_every_ask_is_refused_with_a_reason() {
 async fn what_happened_outside_goes_into_the_same_ledger() {
     let house = obliging().await;
     let desk = house.handle.desk();
+    let mut ledger = desk.ledger();
     desk.load(id("a"), load()).await.unwrap();
     desk.note(Note {
         kind: EventKind::Disk,
@@ -338,10 +339,9 @@ async fn what_happened_outside_goes_into_the_same_ledger() {
         detail: String::new(),
     })
     .await;
-    let page = desk.history(&HistoryQuery { limit: 10, ..HistoryQuery::default() });
-    let ids: Vec<u64> = page.events.iter().map(|event| event.id).collect();
-    assert_eq!(ids, [2, 1]);
-    assert_eq!((page.events[0].kind, page.events[0].bytes_after), (EventKind::Disk, Some(98 * MIB)));
+    let (load, note) = (ledger.try_recv().unwrap(), ledger.try_recv().unwrap());
+    assert_eq!((load.id, load.kind), (1, EventKind::Load));
+    assert_eq!((note.id, note.kind, note.bytes_after), (2, EventKind::Disk, Some(98 * MIB)));
 }
 
 #[tokio::test(start_paused = true)]

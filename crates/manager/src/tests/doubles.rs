@@ -5,13 +5,16 @@ use std::{
     time::Duration,
 };
 
-use protocol::Progress;
+use protocol::{LedgerEvent, Progress};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::rig::{facts, failure, pid, release};
 use crate::{
     Config, Handle, open,
-    ports::{Clock, Epoch, Launcher, MemorySample, News, NewsDesk, Now, ShelfModel, StartOrder, StopOrder},
+    ports::{
+        Archive, Clock, Epoch, Feeds, Launcher, MemorySample, News, NewsDesk, Now, ShelfModel, StartOrder,
+        StopOrder,
+    },
 };
 
 /// tokio's clock; boot and monotonic time are one, and wall time starts at 1,000,000 ms.
@@ -125,6 +128,13 @@ impl Launcher for TestLauncher {
     }
 }
 
+/// Keeps nothing.
+struct Forgetful;
+
+impl Archive for Forgetful {
+    fn keep(&self, _event: &Arc<LedgerEvent>) {}
+}
+
 /// A manager that runs.
 pub(super) struct Running {
     pub(super) handle: Handle<TestInstance>,
@@ -139,7 +149,9 @@ pub(super) async fn run(config: Config, launcher: TestLauncher, models: Vec<Shel
     let (samples, sampled) = watch::channel(None);
     let (_, downloads) = watch::channel(Vec::new());
     let clock = Arc::new(TestClock(Instant::now()));
-    let (handle, actor) = open(config, launcher.clone(), clock, sampled, downloads);
+    let (_, warnings) = watch::channel(Vec::new());
+    let feeds = Feeds { samples: sampled, downloads, warnings, archive: Arc::new(Forgetful) };
+    let (handle, actor) = open(config, launcher.clone(), clock, feeds);
     #[expect(clippy::disallowed_methods, reason = "each test ends with its runtime, and this task with it")]
     let actor = tokio::spawn(actor);
     handle.desk().stock(models).await;

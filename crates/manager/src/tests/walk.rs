@@ -49,6 +49,8 @@ struct Walk {
     rested: BTreeMap<Epoch, Duration>,
     /// Those whose end was looked at.
     ended: BTreeSet<Epoch>,
+    /// Ledger events that were replayed and compared.
+    replayed: usize,
 }
 
 impl Walk {
@@ -70,6 +72,7 @@ impl Walk {
             cuts: BTreeMap::new(),
             rested: BTreeMap::new(),
             ended: BTreeSet::new(),
+            replayed: 0,
         }
     }
 

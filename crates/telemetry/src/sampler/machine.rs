@@ -2,9 +2,12 @@
 
 use std::{fs, path::PathBuf};
 
+use manager::ports::GpuUse;
+
 use crate::{
     Reading, Source, TelemetryError, cgroup,
     clock::{monotonic, wall_ms},
+    drm::{self, Cards},
     host::HostReader,
     ram,
 };
@@ -18,11 +21,13 @@ pub struct Places {
     pub proc: PathBuf,
     /// `/sys/fs/cgroup`.
     pub cgroup: PathBuf,
+    /// `/sys/class/drm`.
+    pub drm: PathBuf,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into() }
+        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into(), drm: "/sys/class/drm".into() }
     }
 }
 
@@ -32,6 +37,7 @@ pub struct MachineReader {
     page_bytes: u64,
     host: HostReader,
     tracks: Tracks,
+    cards: Cards,
 }
 
 impl std::fmt::Debug for MachineReader {
@@ -44,13 +50,26 @@ impl MachineReader {
     /// A reader of the files in `places`.
     pub fn new(places: Places) -> Result<Self, TelemetryError> {
         let page_bytes = rustix::param::page_size() as u64;
-        Ok(Self { places, page_bytes, host: HostReader::new()?, tracks: Tracks::default() })
+        let cards = Cards::find(&places.drm);
+        Ok(Self { places, page_bytes, host: HostReader::new()?, tracks: Tracks::default(), cards })
     }
 
     fn text(&self, name: &str) -> Result<String, TelemetryError> {
         let path = self.places.proc.join(name);
         fs::read_to_string(&path)
             .map_err(|cause| TelemetryError::Unreadable { path: path.display().to_string(), cause })
+    }
+}
+
+impl MachineReader {
+    /// AMD's and Intel's GPUs, numbered from 0, and what these processes hold on them. Costs nothing where there is none.
+    fn gpus(&self, pids: &[u32]) -> (Vec<protocol::Gpu>, Vec<GpuUse>) {
+        if self.cards.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let devices = self.cards.read();
+        let uses = drm::uses(&self.places.proc, pids, &devices);
+        (drm::gpus(devices), uses)
     }
 }
 
@@ -80,7 +99,8 @@ impl Source for MachineReader {
             host.memory_available_bytes = host.memory_available_bytes.min(group.available_bytes);
             ram = group.ram;
         }
-        Ok(Reading { wall_ms, host, ram, server, workers })
+        let (gpus, gpu_uses) = self.gpus(pids);
+        Ok(Reading { wall_ms, host, ram, server, workers, gpus, gpu_uses })
     }
 }
 
@@ -147,7 +167,8 @@ mod tests {
     #[test]
     fn a_machine_without_meminfo_is_an_error_that_names_the_file() {
         let empty = tempfile::tempdir().unwrap();
-        let places = Places { proc: empty.path().into(), cgroup: empty.path().into() };
+        let places =
+            Places { proc: empty.path().into(), cgroup: empty.path().into(), drm: empty.path().into() };
         let error = MachineReader::new(places).unwrap().read(&[]).unwrap_err();
         assert!(error.to_string().contains("meminfo"), "{error}");
     }
@@ -156,7 +177,7 @@ mod tests {
     fn no_pressure_file_and_no_zoneinfo_are_no_trouble() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("meminfo"), include_str!("../../tests/recorded/meminfo")).unwrap();
-        let places = Places { proc: root.path().into(), cgroup: root.path().into() };
+        let places = Places { proc: root.path().into(), cgroup: root.path().into(), drm: root.path().into() };
         let reading = MachineReader::new(places).unwrap().read(&[]).unwrap();
         assert_eq!(reading.host.pressure, None);
         assert_eq!((reading.ram.total, reading.ram.per_cpu_lists), (24_684_084 << 10, 0));

@@ -34,6 +34,10 @@ pub struct Reading {
     pub server: Option<Measured>,
     /// Each of the asked processes that could be read, by pid.
     pub workers: Vec<(u32, Measured)>,
+    /// AMD's and Intel's GPUs, numbered from 0.
+    pub gpus: Vec<protocol::Gpu>,
+    /// What the asked processes hold on them.
+    pub gpu_uses: Vec<GpuUse>,
 }
 
 /// Where readings come from. Called on a blocking thread.
@@ -138,11 +142,16 @@ impl<S: Source> Reader<S> {
 /// Joins what the kernel and what the GPU's driver say.
 fn assemble(
     reading: Reading,
-    gpus: Vec<protocol::Gpu>,
-    gpu_uses: Vec<GpuUse>,
+    mut gpus: Vec<protocol::Gpu>,
+    mut gpu_uses: Vec<GpuUse>,
     gpu_absent: Option<protocol::GpuAbsent>,
 ) -> MemorySample {
-    let Reading { wall_ms, host, ram, server, mut workers } = reading;
+    let Reading { wall_ms, host, ram, server, mut workers, gpus: others, gpu_uses: other_uses } = reading;
+    // NVIDIA's keep their driver's numbers; the others come after them.
+    let first = gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
+    gpus.extend(others.into_iter().map(|gpu| protocol::Gpu { index: first + gpu.index, ..gpu }));
+    gpu_uses.extend(other_uses.into_iter().map(|held| GpuUse { index: first + held.index, ..held }));
+    let gpu_absent = gpu_absent.filter(|_| gpus.is_empty());
     for (pid, measured) in &mut workers {
         measured.gpu_bytes = gpu_bytes(&gpu_uses, *pid);
     }

@@ -67,7 +67,40 @@ fn reading(wall_ms: i64) -> Reading {
         ram: RamTotals { total: 100, free: 50, ..RamTotals::default() },
         server: None,
         workers: vec![(7, held), (8, held)],
+        gpus: vec![],
+        gpu_uses: vec![],
     }
+}
+
+#[test]
+fn gpus_of_other_makers_come_after_those_of_nvidia_with_what_is_held_on_them() {
+    let gpu = |index, name: &str| protocol::Gpu {
+        index,
+        name: name.to_owned(),
+        memory_total_bytes: 100,
+        memory_used_bytes: 50,
+        utilization_percent: None,
+        temperature_celsius: None,
+        power_watts: None,
+    };
+    let held = |index, pid, bytes| GpuUse { index, pid, bytes };
+    let told = Reading {
+        gpus: vec![gpu(0, "amd")],
+        gpu_uses: vec![held(0, 7, Some(5)), held(0, 8, None)],
+        ..reading(1)
+    };
+    let sample = assemble(told.clone(), vec![gpu(0, "nvidia")], vec![held(0, 7, Some(2))], None);
+    assert_eq!(
+        sample.gpus.iter().map(|gpu| (gpu.index, gpu.name.as_str())).collect::<Vec<_>>(),
+        [(0, "nvidia"), (1, "amd")]
+    );
+    assert_eq!(sample.gpu_uses[1], held(1, 7, Some(5)));
+    let on_gpus: Vec<_> = sample.workers.iter().map(|(_, measured)| measured.gpu_bytes).collect();
+    assert_eq!(on_gpus, [Some(7), None], "one that does not say is unknown");
+    let absent = protocol::GpuAbsent { reason: "NVIDIA driver not loaded".to_owned(), hint: String::new() };
+    let alone = assemble(told, vec![], vec![], Some(absent.clone()));
+    assert_eq!((alone.gpus[0].index, alone.gpu_absent), (0, None), "there is one, though not of NVIDIA");
+    assert_eq!(assemble(reading(1), vec![], vec![], Some(absent.clone())).gpu_absent, Some(absent));
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! What must hold after every step of a walk.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use protocol::Reason;
 
@@ -9,6 +12,7 @@ use crate::{
     event::{Action, Ticket},
     model::{Phase, Record, State},
     ports::Epoch,
+    replay::Standing,
     step,
     tests::rig::Outcome,
 };
@@ -21,6 +25,7 @@ impl Walk {
         }
         self.look_at_outcomes();
         self.look_at_house();
+        self.look_at_ledger();
     }
 
     fn look_at_action(&mut self, action: &Action) {
@@ -116,6 +121,27 @@ impl Walk {
                 _ => {}
             }
         }
+    }
+
+    /// Replaying the ledger gives the house: who has an instance that came ready, and who cannot be ended.
+    fn look_at_ledger(&mut self) {
+        if self.replayed == self.rig.ledger.len() {
+            return;
+        }
+        self.replayed = self.rig.ledger.len();
+        let told = crate::replay(&self.rig.ledger);
+        let told: BTreeMap<_, _> =
+            told.iter().map(|(id, standing)| (id.clone(), *standing == Standing::Stuck)).collect();
+        let stands = |record: &Record| match &record.state {
+            State::Ready(_) | State::Draining(_) => Some(false),
+            State::Unloading(unloading) => unloading.worker.ready.map(|_| false),
+            State::Stuck(_) => Some(true),
+            _ => None,
+        };
+        let models = self.rig.house.models.iter();
+        let so: BTreeMap<_, _> =
+            models.filter_map(|(id, record)| Some((id.clone(), stands(record)?))).collect();
+        assert_eq!(told, so, "the ledger tells another story");
     }
 
     /// The idle timer took an instance: nobody had it, and its time had come by what the walk saw of its use (the
