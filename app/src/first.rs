@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use protocol::{Budget, Server, ServerState, Snapshot, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::{Notice, Theme, chat::Turn};
+use crate::{Notice, Theme, chat::Turn, pure::series::Point};
 
 /// Everything a page is first drawn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,11 +17,20 @@ pub struct First {
     pub theme: Theme,
     /// This browser's conversation, as the server keeps it for the page without JavaScript; empty on other pages.
     pub conversation: Vec<Turn>,
+    /// What models held before this page was opened, oldest first; empty on pages without the picture.
+    #[serde(default)]
+    pub held: Vec<Point>,
 }
 
 impl Default for First {
     fn default() -> Self {
-        Self { snapshot: nothing_yet(), notice: None, theme: Theme::System, conversation: Vec::new() }
+        Self {
+            snapshot: nothing_yet(),
+            notice: None,
+            theme: Theme::System,
+            conversation: Vec::new(),
+            held: Vec::new(),
+        }
     }
 }
 

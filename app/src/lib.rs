@@ -36,6 +36,8 @@ pub use live::Live;
 pub use manage::Refusal;
 pub use notice::Notice;
 #[cfg(feature = "ssr")]
+pub use request::Held;
+#[cfg(feature = "ssr")]
 pub use shell::{Assets, shell};
 pub use theme::Theme;
 

@@ -7,7 +7,11 @@ use leptos::prelude::*;
 use manager::Desk;
 use protocol::{Code, Problem};
 
-use crate::{Browser, First, Notice, Refusal, Theme, ports::House};
+use crate::{Browser, First, Notice, Refusal, Theme, ports::House, pure::series::Point};
+
+/// What models held before a page was opened, as the server remembers it, oldest first.
+#[derive(Clone, Debug)]
+pub struct Held(pub Vec<Point>);
 
 /// The first paint's data. Whatever the context lacks stays empty, since routes are listed outside any request.
 pub(crate) fn gather() -> First {
@@ -22,6 +26,7 @@ pub(crate) fn gather() -> First {
         notice: use_context::<Option<Notice>>().flatten(),
         theme: use_context::<Theme>().unwrap_or_default(),
         conversation,
+        held: use_context::<Held>().map(|Held(points)| points).unwrap_or_default(),
     }
 }
 

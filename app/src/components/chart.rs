@@ -35,7 +35,7 @@ fn summary(live: Live, series: &Series) -> String {
             live.clock_text(peak.at, true),
             bytes(series.last().map_or(0, Point::total))
         ),
-        None => "no model has held memory since this page was opened".to_owned(),
+        None => "no model has held memory in that time".to_owned(),
     }
 }
 
@@ -76,7 +76,7 @@ fn table(live: Live) -> El {
     let from = move || {
         let first = live.seen().series.first().map(|first| first.at);
         let at = first.map(|at| live.clock_text(at, false)).unwrap_or_default();
-        format!("Seen by this page since {at}, one line a minute.")
+        format!("Measured since {at}, one line a minute.")
     };
     let column =
         |class: &'static str, name: &'static str| el("th").attr("scope", "col").class(class).say(name);

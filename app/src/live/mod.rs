@@ -82,7 +82,7 @@ pub struct Live {
 impl Live {
     /// Knows what the first paint knows.
     pub fn new(first: &First) -> Self {
-        let mut series = Series::default();
+        let mut series = Series::begun_with(&first.held);
         series.take(&first.snapshot);
         Self {
             now: RwSignal::new(first.snapshot.at),

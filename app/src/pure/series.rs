@@ -1,8 +1,9 @@
-//! What models held over the last fifteen minutes, gathered from the live samples.
+//! What models held over the last fifteen minutes: what the server remembers, then what the live samples say.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use protocol::{ModelId, Snapshot, Time};
+use serde::{Deserialize, Serialize};
 
 use super::held;
 use crate::words::fixed;
@@ -14,6 +15,9 @@ const STEP_MS: i64 = 5000;
 /// A longer pause between two points is a gap: nobody listened then.
 const GAP_MS: i64 = 3 * STEP_MS;
 
+/// Points of the first paint are so far apart: within a gap, and few enough to travel inside the page.
+const FIRST_STEP_MS: i64 = 10_000;
+
 /// The picture's size in its own units.
 pub const WIDTH: f64 = 1000.0;
 /// A point that nothing follows is drawn this wide.
@@ -22,7 +26,7 @@ const LEAST: f64 = 3.0;
 pub const HEIGHT: f64 = 120.0;
 
 /// What each model held at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
     /// When.
     pub at: Time,
@@ -48,6 +52,11 @@ pub struct Series {
 }
 
 impl Series {
+    /// Begins with what was measured before, oldest first.
+    pub fn begun_with(points: &[Point]) -> Self {
+        Self { points: points.iter().cloned().collect() }
+    }
+
     /// Whether a snapshot says something new: no point of the last seconds says the same models.
     pub fn lacks(&self, snapshot: &Snapshot) -> bool {
         let Some(last) = self.points.back() else { return true };
@@ -148,6 +157,31 @@ impl Series {
     }
 }
 
+/// As few points as draw the same picture, for the first paint: one each so often while something is held, where a model
+/// comes or goes, and at both ends.
+pub fn thinned(points: impl Iterator<Item = Point>) -> Vec<Point> {
+    let mut kept: Vec<Point> = Vec::new();
+    let mut before: Option<Point> = None;
+    for point in points {
+        let last = kept.last();
+        let ids = |point: &Point| point.held.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        let changed = last.is_none_or(|last| ids(last) != ids(&point));
+        let due = last.is_some_and(|last| point.at.unix_ms() - last.at.unix_ms() >= FIRST_STEP_MS);
+        if changed {
+            // What lasted is drawn to its end, so that no gap seems to be there.
+            kept.extend(before.take());
+            kept.push(point);
+        } else if due && !point.held.is_empty() {
+            before = None;
+            kept.push(point);
+        } else {
+            before = Some(point);
+        }
+    }
+    kept.extend(before);
+    kept
+}
+
 /// Appends one closed outline: along the upper edge of all steps, back along the lower one.
 fn draw(path: &mut String, steps: &[(f64, f64, f64, f64)]) {
     use std::fmt::Write;
@@ -218,6 +252,27 @@ mod tests {
         series.take(&at(0, &[("a", 33 << 20)]));
         assert_eq!(series.top(), 48 << 20);
         assert_eq!(series.peak().map(Point::total), Some(33 << 20));
+    }
+
+    fn point(second: i64, held: Option<u64>) -> Point {
+        let held = held.map(|bytes| ("a".parse().unwrap(), bytes)).into_iter().collect();
+        Point { at: Time::from_unix_ms(second * 1000), held }
+    }
+
+    #[test]
+    fn a_remembered_quarter_of_an_hour_is_few_points_and_the_same_picture() {
+        let held = |second| (300..600).contains(&second).then_some(4 << 20);
+        let all: Vec<Point> = (0..900).map(|second| point(second, held(second))).collect();
+        let few = thinned(all.iter().cloned());
+        assert!(few.len() <= 36, "{}", few.len());
+        assert_eq!((few.first(), few.last()), (all.first(), all.last()));
+        let (few, all) = (Series::begun_with(&few), Series::begun_with(&all));
+        let a = "a".parse().unwrap();
+        let (few, all) = (few.area(&a), all.area(&a));
+        let edges = |path: &str| (path[..path.find('H').unwrap()].to_owned(), path.matches('Z').count());
+        assert_eq!(edges(&few), edges(&all));
+        // It ends where the model went, to the second.
+        assert!(few.contains("H667.8") && all.contains("H667.8"), "{few}");
     }
 
     proptest! {

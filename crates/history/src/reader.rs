@@ -91,7 +91,7 @@ impl Reader {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(Duration::from_secs(1))?;
-            connection.pragma_update(None, "cache_size", -1024)?;
+            connection.pragma_update(None, "cache_size", -256)?;
             let stop = Arc::new(connection.get_interrupt_handle());
             *slot = Some(Open { generation, connection, stop: stop.clone() });
             Ok::<_, HistoryError>(Some((slot, stop)))

@@ -1,0 +1,99 @@
+//! The server does not grow: load, use, unload, again and again, and what it holds afterwards is what it held before.
+//!
+//! 200 cycles by default; `INNKEEPER_CYCLES=1000` is the promise in full (two minutes). The figures are printed with
+//! `--nocapture`.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "helpers shared with other tests")]
+
+mod common;
+
+use std::fs;
+
+use common::{Inn, private_bytes};
+use serde_json::json;
+
+/// What the server holds between two cycles.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Held {
+    private: u64,
+    descriptors: usize,
+    threads: u64,
+    zombies: usize,
+}
+
+fn held(pid: u32) -> Held {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap();
+    Held {
+        private: private_bytes(pid),
+        descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+        threads,
+        zombies: children(pid).into_iter().filter(|child| !common::alive(*child)).count(),
+    }
+}
+
+/// The children of a process, zombies included.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let text = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    text.collect::<String>().split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+/// Least squares: bytes by cycle, and the upper end of the range that holds the true slope in 95 of 100 cases.
+fn slope(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let (mean_x, mean_y) = ((n - 1.0) / 2.0, values.iter().sum::<f64>() / n);
+    let at = |i: usize| i as f64 - mean_x;
+    let spread: f64 = (0..values.len()).map(|i| at(i) * at(i)).sum();
+    let slope = values.iter().enumerate().map(|(i, y)| at(i) * (y - mean_y)).sum::<f64>() / spread;
+    let rest: f64 = values.iter().enumerate().map(|(i, y)| (y - mean_y - slope * at(i)).powi(2)).sum();
+    (slope, slope + 1.96 * (rest / (n - 2.0) / spread).sqrt())
+}
+
+#[test]
+fn a_thousand_cycles_of_load_use_and_unload_leave_the_server_as_it_was() {
+    let cycles: usize = std::env::var("INNKEEPER_CYCLES").map_or(200, |cycles| cycles.parse().unwrap());
+    let inn = Inn::open(&[]);
+    let mut after = Vec::with_capacity(cycles);
+    for cycle in 0..cycles {
+        let (status, model) = inn.verb("load", &[("model", "smollm2")]);
+        assert_eq!((status, model["state"].as_str()), (200, Some("ready")), "cycle {cycle}: {model:#}");
+        let body = json!({ "model": "smollm2", "max_tokens": 1, "messages": [{ "role": "user", "content": "Hi" }] });
+        let (status, answer) = inn.json("/v1/chat/completions", &body);
+        assert_eq!(status, 200, "cycle {cycle}: {answer:#}");
+        let (status, receipt) = inn.verb("unload", &[("model", "smollm2")]);
+        assert_eq!((status, receipt["verdict"].as_str()), (200, Some("returned")), "cycle {cycle}: {receipt:#}");
+        assert_eq!(receipt["ram"]["residual_bytes"], 0, "cycle {cycle}: the leak ledger");
+        after.push(held(inn.pid()));
+    }
+    // The first tenth fills what is kept on purpose: caches, pools, the newest receipts.
+    let settled = &after[cycles / 10..];
+    let bytes: Vec<f64> = settled.iter().map(|held| held.private as f64).collect();
+    let (slope, most) = slope(&bytes);
+    let (first, last) = (settled[0], settled[settled.len() - 1]);
+    println!("{cycles} cycles: {slope:.0} B a cycle, at most {most:.0} (95 %); {first:?} -> {last:?}");
+    // Over fewer cycles a page or two weigh more.
+    let allowed = if cycles >= 1000 { 1024.0 } else { 4096.0 };
+    assert!(most <= allowed, "the server grows by up to {most:.0} B a cycle");
+    assert!(settled.iter().all(|held| held.zombies == 0), "zombies are left");
+    let flat = |number: fn(&Held) -> u64| {
+        let half = settled.len() / 2;
+        let most = |part: &[Held]| part.iter().map(number).max().unwrap();
+        (most(&settled[..half]), most(&settled[half..]))
+    };
+    let (early, late) = flat(|held| held.descriptors as u64);
+    assert!(late <= early + 1, "descriptors: {early} in the first half, {late} in the second");
+    let (early, late) = flat(|held| held.threads);
+    assert!(late <= early + 1, "threads: {early} in the first half, {late} in the second");
+}
+
+#[test]
+fn a_slope_is_found_where_there_is_one_and_none_where_there_is_noise() {
+    let grows: Vec<f64> = (0..100).map(|i| 5000.0 + 300.0 * f64::from(i)).collect();
+    let (found, most) = slope(&grows);
+    assert!((found - 300.0).abs() < 1e-6 && (most - 300.0).abs() < 1e-3);
+    let noise: Vec<f64> = (0..100).map(|i| f64::from(i * 7919 % 13)).collect();
+    let (found, most) = slope(&noise);
+    assert!(found.abs() < 0.05 && most > found);
+}
