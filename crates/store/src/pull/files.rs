@@ -36,6 +36,9 @@ pub(super) enum From {
     Member(String),
     /// A path on this machine.
     File(PathBuf),
+    /// A file on the hub.
+    #[cfg(feature = "hub")]
+    Hub(super::hub::Place),
 }
 
 /// Exactly which bytes a file must have.
@@ -106,7 +109,7 @@ pub(super) fn unpack(
 }
 
 /// Copies one part into the workshop, checks it, and makes it survive a power cut; returns its size.
-fn bring(
+pub(super) fn bring(
     from: &mut dyn Read,
     source: &str,
     part: &Part,
@@ -201,6 +204,8 @@ pub(super) fn same_files(target: &Path, in_folder: bool, source: &Source, cancel
                     && digest(&there, cancel).is_some_and(|there| digest(from, cancel) == Some(there))
             }
             (None, From::Member(_)) => false,
+            #[cfg(feature = "hub")]
+            (None, From::Hub(_)) => false,
         }
     })
 }

