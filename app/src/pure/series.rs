@@ -269,10 +269,11 @@ mod tests {
         let (few, all) = (Series::begun_with(&few), Series::begun_with(&all));
         let a = "a".parse().unwrap();
         let (few, all) = (few.area(&a), all.area(&a));
-        let edges = |path: &str| (path[..path.find('H').unwrap()].to_owned(), path.matches('Z').count());
-        assert_eq!(edges(&few), edges(&all));
-        // It ends where the model went, to the second.
-        assert!(few.contains("H667.8") && all.contains("H667.8"), "{few}");
+        // It rises where the model came and falls where it went, to the second.
+        for edge in ["H334.4V0.0", "H667.8V120.0"] {
+            assert!(few.contains(edge) && all.contains(edge), "{edge} in {few}");
+        }
+        assert_eq!((few.matches('Z').count(), all.matches('Z').count()), (1, 1));
     }
 
     proptest! {
