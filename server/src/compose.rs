@@ -373,8 +373,8 @@ impl House {
         for model in self.config().preload.clone() {
             let house = self.clone();
             self.tasks().spawn(async move {
-                let wish =
-                    LoadWish { idle_timeout: None, context: None, wait: true, by: "preload".to_owned() };
+                let by = "preload".to_owned();
+                let wish = LoadWish { idle_timeout: None, context: None, wait: true, anyway: false, by };
                 let loaded = async { house.desk().load(house.find(&model).await?.id, wish).await };
                 if let Err(problem) = loaded.await {
                     tracing::warn!("preload of {model}: {problem}");

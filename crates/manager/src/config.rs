@@ -35,8 +35,11 @@ pub struct Deadlines {
     pub unload: Duration,
     /// The same when the server stops.
     pub shutdown_unload: Duration,
-    /// A request waits at most this long for its model.
+    /// A request waits at most this long for its model, and a model for room.
     pub queue_wait: Duration,
+    /// A model that has become ready is not pushed out before this, so that two that do not fit together do not chase
+    /// each other out.
+    pub min_stay: Duration,
     /// The first pause after a crash; doubled with each further one.
     pub back_off: Duration,
     /// The longest such pause.
@@ -63,6 +66,7 @@ impl Default for Deadlines {
             unload: ms(20_000),
             shutdown_unload: ms(5000),
             queue_wait: ms(600_000),
+            min_stay: ms(10_000),
             back_off: ms(500),
             back_off_most: ms(30_000),
             crash_window: ms(60_000),

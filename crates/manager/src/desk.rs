@@ -26,6 +26,8 @@ pub struct LoadWish {
     pub context: Option<u32>,
     /// Answer when it is ready rather than when it has begun.
     pub wait: bool,
+    /// Go past the limit and into the reserve, though never so far that other programs cannot go on.
+    pub anyway: bool,
     /// Who asks, in words.
     pub by: String,
 }
@@ -139,8 +141,7 @@ impl Desk {
 
     /// Loads a model, or joins a load in progress, or counts as a use of a loaded one.
     pub async fn load(&self, model: ModelId, wish: LoadWish) -> Result<Model, Problem> {
-        let LoadWish { idle_timeout, context, wait, by } = wish;
-        self.model(|ticket| Event::Load { ticket, model, idle_timeout, context, wait, by }).await
+        self.model(|ticket| Event::Load { ticket, model, wish }).await
     }
 
     /// The same for every model that is loaded: each counts as used now.

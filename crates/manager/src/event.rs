@@ -8,7 +8,7 @@ use protocol::{
 };
 
 use crate::{
-    desk::{Defaults, Note},
+    desk::{Defaults, LoadWish, Note},
     lease::LeaseWish,
     ports::{Epoch, MemorySample, News, ReadyFacts, Release, ShelfModel, StartOrder, StopOrder},
 };
@@ -35,15 +35,8 @@ pub(crate) enum Event {
     Leave { ticket: Ticket },
     /// A lease came back.
     LeaseBack { lease: Ticket, model: ModelId },
-    /// A load is wanted; with `wait` the answer comes when it is ready.
-    Load {
-        ticket: Ticket,
-        model: ModelId,
-        idle_timeout: Option<IdleTimeout>,
-        context: Option<u32>,
-        wait: bool,
-        by: String,
-    },
+    /// A load is wanted.
+    Load { ticket: Ticket, model: ModelId, wish: LoadWish },
     /// Somebody wants to know what a load would do; changes nothing.
     Plan { ticket: Ticket, model: ModelId, context: Option<u32> },
     /// An unload is wanted.

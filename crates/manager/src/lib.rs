@@ -21,6 +21,7 @@ mod ledger;
 mod meter;
 mod model;
 mod policy;
+mod pressure;
 mod queue;
 mod replay;
 mod sessions;

@@ -12,6 +12,7 @@ use protocol::{Code, Failure, IdleTimeout, ModelState, Progress, Reason, Receipt
 use crate::{
     event::Ticket,
     forecast::Forecast,
+    policy::Due,
     ports::{Epoch, Measured, Now, ReadyFacts, ShelfModel},
     queue::{Caller, Queue},
 };
@@ -42,8 +43,32 @@ pub(crate) struct Past {
     pub(crate) crashes: Vec<Duration>,
     /// Crashes in a row, for the length of the next pause.
     pub(crate) strikes: u32,
+    /// Whether it was ever ready in this run.
+    pub(crate) loaded: bool,
+    /// When it became ready again within the last hour, on the monotonic clock.
+    pub(crate) reloads: Vec<Duration>,
     /// The last refusal that was written into the ledger, and when, so that a flood is one line.
     pub(crate) refusal: Option<(Code, Duration)>,
+}
+
+impl Past {
+    const HOUR: Duration = Duration::from_secs(3600);
+    /// Reloads that are remembered; nobody needs to count further.
+    const MOST_RELOADS: usize = 1000;
+
+    /// It became ready.
+    pub(crate) fn ready_again(&mut self, now: Duration) {
+        self.reloads.retain(|at| now < *at + Self::HOUR);
+        if std::mem::replace(&mut self.loaded, true) && self.reloads.len() < Self::MOST_RELOADS {
+            self.reloads.push(now);
+        }
+    }
+
+    /// How often that was within the last hour, the first time of this run left out.
+    pub(crate) fn reloads_per_hour(&self, now: Duration) -> u32 {
+        let recent = self.reloads.iter().filter(|at| now < **at + Self::HOUR).count();
+        u32::try_from(recent).unwrap_or(u32::MAX)
+    }
 }
 
 /// Where a model stands, with the data of that state.
@@ -51,12 +76,8 @@ pub(crate) struct Past {
 pub(crate) enum State {
     /// On disk only.
     Unloaded,
-    /// Wanted; the pause after a crash is not over.
-    Waiting {
-        queue: Queue,
-        /// When it is, on the monotonic clock.
-        until: Duration,
-    },
+    /// Wanted, but not yet begun.
+    Waiting { queue: Queue, what: Await },
     /// A worker is starting or reading weights.
     Loading(Box<Loading>),
     /// Can answer.
@@ -69,6 +90,30 @@ pub(crate) enum State {
     Failed(Retry),
     /// Its worker cannot be ended.
     Stuck(Box<Stuck>),
+}
+
+/// What a wanted model waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Await {
+    /// The end of the pause after a crash, on the monotonic clock.
+    Pause(Duration),
+    /// Room.
+    Room(InLine),
+}
+
+/// A place in the line of those who wait for room.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InLine {
+    /// Lower ones come first.
+    pub(crate) place: u64,
+    /// What it will reserve, in bytes; nobody behind it gets that room.
+    pub(crate) need: u64,
+    /// It is refused if there was no room by then, on the monotonic clock.
+    pub(crate) until: Duration,
+    /// For whom it waits, in words.
+    pub(crate) reason: String,
+    /// When it need wait no longer, where that is known.
+    pub(crate) due: Option<Due>,
 }
 
 /// When a failed model may be tried again.
@@ -114,11 +159,6 @@ impl Worker {
     /// Bytes spoken for: what was expected at the cap, or what is there if that is more.
     pub(crate) fn reserved(&self) -> u64 {
         self.reserve_bytes.max(self.private())
-    }
-
-    /// Bytes spoken for and not taken yet.
-    pub(crate) fn outstanding(&self) -> u64 {
-        self.reserved().saturating_sub(self.private())
     }
 
     fn private(&self) -> u64 {
@@ -327,6 +367,14 @@ impl Record {
     pub(crate) fn idle_timeout(&self, usual: IdleTimeout) -> IdleTimeout {
         let of_instance = self.state.worker().and_then(|worker| worker.idle_timeout);
         of_instance.or(self.idle_timeout).or(self.shelf.idle_timeout).unwrap_or(usual)
+    }
+
+    /// Its place among those who wait for room.
+    pub(crate) fn in_line(&self) -> Option<&InLine> {
+        match &self.state {
+            State::Waiting { what: Await::Room(line), .. } => Some(line),
+            _ => None,
+        }
     }
 
     /// What a load with this context will take, if the file was inspected.

@@ -317,3 +317,10 @@ pub struct MemorySample {
     /// Who holds what on them.
     pub gpu_uses: Vec<GpuUse>,
 }
+
+impl MemorySample {
+    /// What can be taken without harm: MemAvailable, and the pages on the per-CPU lists, which it leaves out.
+    pub(crate) fn available(&self) -> u64 {
+        self.host.memory_available_bytes.saturating_add(self.ram.per_cpu_lists)
+    }
+}

@@ -29,8 +29,8 @@ impl Caller {
 pub(crate) enum Want {
     /// A lease.
     Lease(Caller),
-    /// That the model is ready.
-    Load,
+    /// That the model is ready; a person may take it on themselves to go past the limit.
+    Load { anyway: bool },
     /// The same, after its old instance went; the receipt, once there is one.
     Reload(Option<Box<Receipt>>),
 }
@@ -55,7 +55,7 @@ impl Waiter {
     pub(crate) fn caller(&self) -> Option<&Caller> {
         match &self.want {
             Want::Lease(caller) => Some(caller),
-            Want::Load | Want::Reload(_) => None,
+            Want::Load { .. } | Want::Reload(_) => None,
         }
     }
 }
@@ -65,6 +65,8 @@ impl Waiter {
 pub(crate) struct Wish {
     pub(crate) by: String,
     pub(crate) reason: &'static str,
+    /// Past the limit.
+    pub(crate) anyway: bool,
     pub(crate) context: Option<u32>,
     pub(crate) idle_timeout: Option<IdleTimeout>,
 }
@@ -105,12 +107,14 @@ impl Queue {
     pub(crate) fn push(&mut self, waiter: Waiter) {
         let reason = match waiter.want {
             Want::Lease(_) => None,
-            Want::Load => Some("asked"),
+            Want::Load { anyway: false } => Some("asked"),
+            Want::Load { anyway: true } => Some("asked, anyway"),
             Want::Reload(_) => Some("reload"),
         };
         if let Some(reason) = reason {
             let Waiter { context, idle_timeout, .. } = waiter;
-            self.wish = Some(Wish { by: waiter.by.clone(), reason, context, idle_timeout });
+            let anyway = matches!(waiter.want, Want::Load { anyway: true });
+            self.wish = Some(Wish { by: waiter.by.clone(), reason, anyway, context, idle_timeout });
         }
         self.waiters.push_back(waiter);
     }
@@ -169,6 +173,11 @@ impl Queue {
     /// The context that the next instance should have: of the wish, else of the first who needs one.
     pub(crate) fn context(&self) -> Option<u32> {
         self.wish.as_ref().and_then(|wish| wish.context).or_else(|| self.iter().find_map(|w| w.context))
+    }
+
+    /// Whether somebody takes it on themselves to go past the limit.
+    pub(crate) fn anyway(&self) -> bool {
+        self.wish.as_ref().is_some_and(|wish| wish.anyway)
     }
 
     /// Why the load is begun, and for whom, in words.

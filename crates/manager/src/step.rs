@@ -11,11 +11,11 @@ use std::{
 use protocol::{LedgerEvent, Model, ModelId, Problem, Receipt, Time};
 
 use crate::{
-    admission::Room,
     config::Config,
     event::{Action, Answer, Event, Line, Ticket},
-    model::{Draining, Loading, Ready, Record, Retry, State},
+    model::{Await, Draining, Loading, Ready, Record, Retry, State},
     ports::{Epoch, MemorySample, Now},
+    pressure::Guard,
     queue::{Queue, Waiter},
     sessions::Sessions,
     view,
@@ -26,6 +26,7 @@ mod ends;
 mod loads;
 mod news;
 mod plans;
+mod room;
 mod time;
 mod usage;
 mod wishes;
@@ -46,8 +47,13 @@ pub(crate) struct House {
     pub(crate) sample: Option<Arc<MemorySample>>,
     /// Once the server stops: those who wait for the end of it.
     pub(crate) stopping: Option<Vec<Ticket>>,
+    /// Bytes that came back after the last measurement, and when the last of them did, in Unix milliseconds.
+    pub(crate) freed: Option<(i64, u64)>,
+    /// Whether the machine runs short.
+    pub(crate) pressure: Guard,
     next_epoch: u64,
     next_event: u64,
+    next_place: u64,
 }
 
 /// What came of an event.
@@ -64,6 +70,7 @@ pub(crate) fn step(house: &mut House, event: Event, now: Now) -> Actions {
     let mut turn = Turn { house, now, actions: Actions::default() };
     turn.take(event);
     turn.pass_time();
+    turn.let_in();
     turn.end_of_stop();
     turn.actions
 }
@@ -77,7 +84,10 @@ impl House {
             receipts: VecDeque::new(),
             sample: None,
             stopping: None,
+            freed: None,
+            pressure: Guard::default(),
             next_epoch: 1,
+            next_place: 1,
             next_event: config.first_event,
             config,
         }
@@ -86,17 +96,6 @@ impl House {
     /// Bytes that models have reserved: a fold, since the reservations live in the states.
     pub(crate) fn reserved(&self) -> u64 {
         self.models.values().filter_map(|r| r.state.worker()).map(|w| w.reserved()).sum()
-    }
-
-    /// What counts against a load.
-    pub(crate) fn room(&self) -> Room {
-        Room {
-            limit: self.config.ram_limit_bytes,
-            reserved: self.reserved(),
-            outstanding: self.models.values().filter_map(|r| r.state.worker()).map(|w| w.outstanding()).sum(),
-            available: self.sample.as_ref().map(|sample| sample.host.memory_available_bytes),
-            kept_back: self.config.reserve_bytes,
-        }
     }
 
     /// The processes that hold models.
@@ -138,9 +137,7 @@ impl Turn<'_> {
             Event::Lease { ticket, wish } => self.lease(ticket, wish),
             Event::Leave { ticket } => self.leave(ticket),
             Event::LeaseBack { lease, model } => self.lease_back(lease, &model),
-            Event::Load { ticket, model, idle_timeout, context, wait, by } => {
-                self.load(ticket, &model, idle_timeout, context, wait, by);
-            }
+            Event::Load { ticket, model, wish } => self.load(ticket, &model, wish),
             Event::Plan { ticket, model, context } => self.plan(ticket, &model, context),
             Event::Unload { ticket, model, manner, by } => self.unload(ticket, &model, manner, by),
             Event::CleanUp { ticket, model, manner, dry, by } => {
@@ -213,7 +210,7 @@ impl Turn<'_> {
     }
 
     fn shown(&self, model: &ModelId, record: &Record) -> Model {
-        view::model(model, record, self.house, &self.house.busy_sessions())
+        view::model(model, record, self.house, &self.house.busy_sessions(), self.now)
     }
 
     fn refuse(&mut self, waiters: Vec<Waiter>, problem: &Problem) {
@@ -226,6 +223,12 @@ impl Turn<'_> {
         let epoch = Epoch(self.house.next_epoch);
         self.house.next_epoch += 1;
         epoch
+    }
+
+    fn next_place(&mut self) -> u64 {
+        let place = self.house.next_place;
+        self.house.next_place += 1;
+        place
     }
 
     fn next_event(&mut self) -> u64 {
@@ -296,13 +299,14 @@ fn take_draining(record: &mut Record) -> Option<Draining> {
     }
 }
 
-/// Takes those who wait for the end of a pause; the model is failed again, and may be tried from then on.
+/// Takes those who wait. After a crash the model is failed again, and may be tried when the pause is over.
 fn take_waiting(record: &mut Record) -> Option<Queue> {
     match take(record) {
-        State::Waiting { queue, until } => {
+        State::Waiting { queue, what: Await::Pause(until) } => {
             record.state = State::Failed(Retry::At(until));
             Some(queue)
         }
+        State::Waiting { queue, what: Await::Room(_) } => Some(queue),
         other => put_back(record, other),
     }
 }

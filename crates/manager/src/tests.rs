@@ -6,6 +6,7 @@ mod doubles;
 mod leases;
 mod plans;
 mod rig;
+mod room;
 mod sessions;
 mod timers;
 mod unloads;

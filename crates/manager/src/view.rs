@@ -7,16 +7,17 @@ use std::{
 
 use protocol::{
     Budget, Download, Gpu, GpuBudget, Instance, Memory, Model, ModelId, ModelSample, RequestState,
-    RequestView, Sample, Server, ServerState, Session, Snapshot, Time,
+    RequestView, Sample, Server, ServerState, Session, Snapshot, Time, Waiting,
 };
 
 use crate::{
     books::books,
     event::Ticket,
-    model::{Record, State, Worker, ms},
+    model::{Await, Record, State, Worker, ms},
     policy::Due,
     ports::{Measured, Now},
     step::{House, unload_at},
+    words,
 };
 
 /// A request's counters at one moment.
@@ -66,8 +67,22 @@ fn instance(worker: &Worker) -> Option<Instance> {
     })
 }
 
+fn waiting(record: &Record, now: Now) -> Option<Waiting> {
+    let State::Waiting { what, .. } = &record.state else { return None };
+    Some(match what {
+        Await::Pause(until) => Waiting {
+            reason: words::PAUSE.to_owned(),
+            until: Some(later(now, until.saturating_sub(now.mono))),
+        },
+        Await::Room(line) => Waiting {
+            reason: line.reason.clone(),
+            until: line.due.map(|due| Time::from_unix_ms(due.wall_ms)),
+        },
+    })
+}
+
 /// A model as it stands; `busy` are the keys of the sessions that run or wait for something.
-pub(crate) fn model(id: &ModelId, record: &Record, house: &House, busy: &BTreeSet<&str>) -> Model {
+pub(crate) fn model(id: &ModelId, record: &Record, house: &House, busy: &BTreeSet<&str>, now: Now) -> Model {
     let config = &house.config;
     let ends = |key: &str| house.sessions.ends_at(key, busy, config.session_timeout, &config.deadlines);
     let unload_at = unload_at(house, record, ends);
@@ -96,6 +111,8 @@ pub(crate) fn model(id: &ModelId, record: &Record, house: &House, busy: &BTreeSe
         },
         expected_bytes: expected.map(|expected| expected.predicted_bytes()),
         reserve_bytes: expected.map(|expected| expected.reserve_bytes()),
+        waiting: waiting(record, now),
+        reloads_per_hour: record.past.reloads_per_hour(now.mono),
         instances: record.state.worker().and_then(instance).into_iter().collect(),
         failure: record.past.failure.clone(),
     }
@@ -209,7 +226,7 @@ pub(crate) fn snapshot(
         books: sample.map(|sample| books(sample, &house.pids())).unwrap_or_default(),
         yield_until: None,
         downloads,
-        models: house.models.iter().map(|(id, record)| model(id, record, house, &busy)).collect(),
+        models: house.models.iter().map(|(id, record)| model(id, record, house, &busy, now)).collect(),
         sessions: sessions(house, &busy),
         requests: requests(house, counters, now),
         receipts: house.receipts.iter().cloned().collect(),

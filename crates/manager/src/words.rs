@@ -2,7 +2,12 @@
 
 use protocol::{Code, Failure, ModelId, Problem};
 
-use crate::{admission::NoRoom, event::Answer, queue::Waiter};
+use crate::{
+    admission::{Later, NoRoom, Whose},
+    event::Answer,
+    pressure::Sign,
+    queue::Waiter,
+};
 
 pub(crate) fn stopped() -> Problem {
     Problem::new(Code::Draining, "The server is stopping.", "Ask again when it has started anew.")
@@ -104,22 +109,101 @@ pub(crate) fn stuck(model: &ModelId, pid: Option<u32>) -> Problem {
     )
 }
 
-/// What those are told who waited for a load that has no room.
-pub(crate) fn no_room(model: &ModelId, need: u64, why: NoRoom, loaded: &[ModelId]) -> Problem {
-    let (free, whose) = match why {
-        NoRoom::Limit { free } => (free, "is left of what models may use together"),
-        NoRoom::Machine { free } => (free, "is free on this machine"),
-    };
-    let hint = match loaded {
-        [] => "Close other programs, choose a smaller model or a shorter context, or raise the limit."
-            .to_owned(),
-        loaded => {
-            let names: Vec<&str> = loaded.iter().map(ModelId::as_str).collect();
-            format!("Unload {} first, or choose a smaller model or a shorter context.", names.join(" or "))
+/// Who had an idle model pushed out when the machine ran short, for its receipt.
+pub(crate) const PRESSURE: &str = "memory pressure";
+
+/// Why a model waits after a crash.
+pub(crate) const PAUSE: &str = "until the pause after a failure is over";
+
+/// Who had a model pushed out, for its receipt.
+pub(crate) fn room_for(model: &ModelId) -> String {
+    format!("room for {model}")
+}
+
+/// Why a load waits.
+pub(crate) fn waits_for(later: &Later) -> String {
+    match later {
+        Later::Leaving(models) if models.is_empty() => "until the freed memory has been measured".to_owned(),
+        Later::Leaving(models) => {
+            let have = if models.len() == 1 { "has" } else { "have" };
+            format!("until {} {have} gone", names(models, "and"))
         }
+        Later::Young { model, .. } => {
+            format!("until `{model}`, which was loaded a moment ago, may be unloaded")
+        }
+        Later::Busy(models) => format!("until {} is not in use", names(models, "or")),
+        Later::Line => "until those have room who asked before".to_owned(),
+    }
+}
+
+fn names(models: &[ModelId], word: &str) -> String {
+    let names: Vec<String> = models.iter().map(|model| format!("`{model}`")).collect();
+    names.join(&format!(" {word} "))
+}
+
+/// What those are told who waited for a load that has no room: what is needed, what is free, what could be unloaded.
+pub(crate) fn no_room(model: &ModelId, need: u64, why: NoRoom, pinned: &[ModelId], anyway: bool) -> Problem {
+    let whose = match why.whose {
+        Whose::Limit => "is left of what models may use together",
+        Whose::Machine => "is free on this machine",
     };
-    let message = format!("`{model}` needs {}; {} {whose}.", bytes(need), bytes(free));
+    let more = match why.more {
+        0 => String::new(),
+        more => format!(", and unloading what may go would free {} more", bytes(more)),
+    };
+    let mut hints = Vec::new();
+    if !pinned.is_empty() {
+        hints.push(format!("unload {}, which is pinned", names(pinned, "or")));
+    }
+    hints.push("choose a smaller model or a shorter context".to_owned());
+    match why.whose {
+        Whose::Limit => hints.push("raise the limit, or load it anyway".to_owned()),
+        Whose::Machine => hints.push("close other programs".to_owned()),
+    }
+    if why.whose == Whose::Machine && !anyway {
+        hints.push("load it anyway, into the reserve".to_owned());
+    }
+    let hint = hints.join("; or ");
+    let hint = hint[..1].to_uppercase() + &hint[1..] + ".";
+    let message = format!("`{model}` needs {}; {} {whose}{more}.", bytes(need), bytes(why.free));
     Problem::new(Code::InsufficientMemory, message, hint)
+}
+
+/// Loads are refused while the machine runs short.
+pub(crate) fn under_pressure(model: &ModelId, sign: Sign) -> Problem {
+    let why = match sign {
+        Sign::Short { available, floor } => format!(
+            "only {} of memory are available, less than the {} that other programs need",
+            bytes(available),
+            bytes(floor)
+        ),
+        Sign::Stalls { percent } => format!("programs wait for memory {percent:.0} % of the time"),
+    };
+    Problem::new(
+        Code::InsufficientMemory,
+        format!("`{model}` is not loaded while the machine is short of memory: {why}."),
+        "Close other programs, or ask again in a moment.",
+    )
+    .retry_after(10)
+}
+
+/// What those are told who waited for room in vain.
+pub(crate) fn waited_for_room(model: &ModelId, seconds: u64, reason: &str) -> Problem {
+    Problem::new(
+        Code::TimedOut,
+        format!("`{model}` waited {seconds} s for room ({reason})."),
+        "Ask again when less is in use, or unload something.",
+    )
+    .retry_after(5)
+}
+
+pub(crate) fn line_full(model: &ModelId, waiting: usize) -> Problem {
+    Problem::new(
+        Code::QueueFull,
+        format!("`{model}` would have to wait for room behind {waiting} other models."),
+        "Ask again in a moment, or unload something.",
+    )
+    .retry_after(5)
 }
 
 pub(crate) fn waited_too_long(model: &ModelId, seconds: u64) -> Problem {
@@ -204,9 +288,20 @@ mod tests {
     #[test]
     fn a_refusal_for_want_of_room_says_what_is_needed_what_is_free_and_what_could_go() {
         let (model, other) = ("big".parse().unwrap(), "small".parse().unwrap());
-        let problem = no_room(&model, 9_771_050_598, NoRoom::Machine { free: 6_442_450_944 }, &[other]);
-        assert_eq!(problem.message, "`big` needs 9.1 GiB; 6.0 GiB is free on this machine.");
-        assert!(problem.hint.starts_with("Unload small first"));
+        let why = NoRoom { whose: Whose::Machine, free: 6_442_450_944, more: 1 << 30 };
+        let problem = no_room(&model, 9_771_050_598, why, &[other], false);
+        assert_eq!(
+            problem.message,
+            "`big` needs 9.1 GiB; 6.0 GiB is free on this machine, and unloading what may go would free 1.0 GiB more."
+        );
+        assert!(problem.hint.starts_with("Unload `small`, which is pinned; or choose"), "{}", problem.hint);
         assert_eq!(problem.retry_after_seconds, None);
+    }
+
+    #[test]
+    fn a_wait_for_room_names_those_it_waits_for() {
+        let [a, b] = ["a", "b"].map(|name| name.parse::<ModelId>().unwrap());
+        assert_eq!(waits_for(&Later::Leaving(vec![a.clone(), b.clone()])), "until `a` and `b` have gone");
+        assert_eq!(waits_for(&Later::Busy(vec![a, b])), "until `a` or `b` is not in use");
     }
 }

@@ -26,7 +26,7 @@ pub use live::{ModelSample, Sample};
 pub use measured::{
     Amount, MeasuredPoint, Measurements, ModelPerformance, Performance, Spread, WindowPerformance,
 };
-pub use model::{Failure, Instance, Memory, Model, ModelKind, ModelState, Progress, Quality};
+pub use model::{Failure, Instance, Memory, Model, ModelKind, ModelState, Progress, Quality, Waiting};
 pub use plan::{Plan, Prediction, Refused};
 pub use problem::{Code, Problem, ProblemBody};
 pub use receipt::{DeviceReturn, Method, RamReturn, Reason, Receipt, Verdict};

@@ -139,6 +139,15 @@ pub struct Failure {
     pub log_tail: Vec<String>,
 }
 
+/// Why a wanted model has not begun to load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// For what it waits, in words: "until `a` has gone", "until the pause after a failure is over".
+    pub reason: String,
+    /// Until when, where that is known.
+    pub until: Option<Time>,
+}
+
 /// A model that can be asked for, with its instance if it is loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
@@ -177,6 +186,12 @@ pub struct Model {
     /// touches; `null` until the file was inspected.
     #[serde(default)]
     pub reserve_bytes: Option<u64>,
+    /// Why it waits, in the state `waiting`.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
+    /// How often it was loaded again within the last hour: a high number says that models chase each other out.
+    #[serde(default)]
+    pub reloads_per_hour: u32,
     /// None or one today; a list, because a pool may hold more.
     pub instances: Vec<Instance>,
     /// The last failure, until the next load succeeds.

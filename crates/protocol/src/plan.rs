@@ -54,6 +54,9 @@ pub struct Plan {
     pub evict: Vec<Expected>,
     /// How long it would wait for room; `null`: not at all, or unknown.
     pub wait_ms: Option<u64>,
+    /// What it would wait for, in words; `null`: it would begin at once, or as soon as those in `evict` have gone.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Why it cannot be loaded.
     pub refusal: Option<Refused>,
 }

@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Positions that one conversation may have.
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
+    /// Go past the limit and into the reserve, though never so far that other programs cannot go on.
+    #[arg(long)]
+    anyway: bool,
     /// Do not wait until it is ready.
     #[arg(long)]
     no_wait: bool,
@@ -38,6 +41,9 @@ pub(crate) fn run(arguments: &Arguments, out: &mut Output) -> Result<(), Trouble
     let mut form = vec![("model", arguments.model.as_str())];
     form.extend(arguments.idle_timeout.as_deref().map(|span| ("idle_timeout", span)));
     form.extend(context.as_deref().map(|tokens| ("context", tokens)));
+    if arguments.anyway {
+        form.push(("anyway", "true"));
+    }
     if arguments.no_wait {
         form.push(("wait", "false"));
     }

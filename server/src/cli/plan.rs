@@ -98,6 +98,7 @@ mod tests {
             free_after_bytes: 5 << 30,
             evict: vec![Expected { model: "old".parse().unwrap(), expected_bytes: Some(1 << 30) }],
             wait_ms: None,
+            waits_for: None,
             refusal: None,
         };
         assert_eq!(

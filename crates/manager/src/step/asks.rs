@@ -2,11 +2,11 @@
 
 use protocol::ModelId;
 
-use super::{Turn, take_draining};
+use super::{Turn, take_draining, take_waiting};
 use crate::{
     event::{Action, Answer, Ticket},
     lease::LeaseWish,
-    model::{Record, Retry, State},
+    model::{Record, State},
     queue::{Caller, Queue, Waiter, Want},
     words,
 };
@@ -83,12 +83,12 @@ impl Turn<'_> {
         });
     }
 
-    /// Nobody waits for the end of the pause any more: the model is failed, not waiting.
+    /// Nobody wants it any more: the model is failed or unloaded, not waiting.
     pub(super) fn stop_waiting_in_vain(&mut self, record: &mut Record) {
-        if let State::Waiting { queue, until } = &record.state
+        if let State::Waiting { queue, .. } = &record.state
             && !queue.is_wanted()
         {
-            record.state = State::Failed(Retry::At(*until));
+            drop(take_waiting(record));
         }
     }
 

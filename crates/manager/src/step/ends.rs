@@ -141,6 +141,10 @@ impl Turn<'_> {
         let untold = nothing_held && farewell.reason == Reason::Failed;
         let number = if untold { 0 } else { self.next_event() };
         let receipt = self.receipt(id, number, &worker, &farewell, release);
+        if self.house.sample.is_some() {
+            let before = self.house.freed.map_or(0, |(_, bytes)| bytes);
+            self.house.freed = Some((self.now.wall_ms, before.saturating_add(receipt.ram.returned_bytes)));
+        }
         if !untold {
             self.log_receipt(&receipt, record.past.failure.as_ref().filter(|_| farewell.retry.is_some()));
         }

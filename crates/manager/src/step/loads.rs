@@ -1,12 +1,14 @@
 //! How a load begins, becomes ready, and serves those who waited.
 
+use std::time::Duration;
+
 use protocol::{EventKind, ModelId, Problem, Reason};
 
-use super::{Turn, take_loading, take_ready};
+use super::{Turn, room::Ask, take_loading, take_ready};
 use crate::{
-    admission,
+    admission::Admission,
     event::{Action, Line},
-    model::{Leases, Loading, Ready, Record, Retry, State, Worker},
+    model::{Await, Leases, Loading, Ready, Record, Retry, State, Worker},
     policy,
     ports::{ReadyFacts, StartOrder},
     queue::{Queue, Waiter, Want},
@@ -14,30 +16,41 @@ use crate::{
 };
 
 impl Turn<'_> {
-    /// Begins a load for those who wait, or refuses them all. The record's state must be one without a worker, and
-    /// stays as it is after a refusal.
+    /// Begins a load for those who wait, or lets them wait for room, or refuses them all. The record's state must be
+    /// one without a worker, and stays as it is after a refusal.
     pub(super) fn begin_load(&mut self, id: &ModelId, record: &mut Record, mut queue: Queue) {
         if !queue.is_wanted() {
             return;
         }
-        self.changed();
-        let (reason, by) = queue.reason();
-        let context = queue.context();
-        if let Err(problem) = self.may_load(id, record, context) {
-            self.log_refusal(id, record, &problem, by);
-            return self.refuse(queue.clear(), &problem);
+        match self.decide(id, record, Ask::of(&queue, None)) {
+            Ok(Admission::Now) => self.start_load(id, record, queue),
+            Ok(Admission::Evict(victims)) => {
+                let later = self.make_room(id, &victims);
+                self.line_up_for_room(id, record, queue, &later);
+            }
+            Ok(Admission::Later(later)) => self.line_up_for_room(id, record, queue, &later),
+            Err(problem) => {
+                self.changed();
+                let by = queue.reason().1;
+                self.log_refusal(id, record, &problem, by);
+                self.refuse(queue.clear(), &problem);
+            }
         }
+    }
+
+    /// There is room: the reservation stands from here on, before there is a process.
+    pub(super) fn start_load(&mut self, id: &ModelId, record: &mut Record, queue: Queue) {
+        self.changed();
+        let (loaded_for, asked) = (queue.reason(), queue.context());
+        let context = asked.or(record.shelf.context);
         let epoch = self.next_epoch();
-        let reserve_bytes = record.forecast(context).reserve_bytes();
-        let expected = record.expected(context);
-        let context = context.or(record.shelf.context);
         let worker = Worker {
             epoch,
             pid: None,
             begun: self.now,
-            loaded_for: (reason, by),
-            expected,
-            reserve_bytes,
+            loaded_for,
+            expected: record.expected(asked),
+            reserve_bytes: record.forecast(asked).reserve_bytes(),
             context,
             facts: None,
             ready: None,
@@ -51,14 +64,8 @@ impl Turn<'_> {
         record.state = State::Loading(Box::new(Loading { worker, progress: None, heard, queue }));
     }
 
-    /// Whether a load may begin. The one decision, for loads and for plans; the record is out of the house, so that
-    /// the room is what the others leave.
-    pub(super) fn may_load(
-        &self,
-        id: &ModelId,
-        record: &Record,
-        context: Option<u32>,
-    ) -> Result<(), Problem> {
+    /// Whether a load may begin at all, room left aside.
+    pub(super) fn may_load(&self, id: &ModelId, record: &Record) -> Result<(), Problem> {
         if self.stops() {
             return Err(words::stopped());
         }
@@ -68,17 +75,15 @@ impl Turn<'_> {
         if let Some(trouble) = &record.shelf.trouble {
             return Err(trouble.clone());
         }
-        let need = record.forecast(context).reserve_bytes();
-        admission::admit(need, &self.house.room()).map_err(|why| {
-            let others = self.house.models.iter().filter(|(_, other)| other.state.worker().is_some());
-            let loaded: Vec<ModelId> = others.map(|(other, _)| other.clone()).collect();
-            words::no_room(id, need, why, &loaded)
-        })
+        match self.house.pressure.refuses(self.now.mono) {
+            Some(sign) => Err(words::under_pressure(id, sign)),
+            None => Ok(()),
+        }
     }
 
     /// Writes a refusal down, unless the same one was written a moment ago.
     pub(super) fn log_refusal(&mut self, id: &ModelId, record: &mut Record, problem: &Problem, by: String) {
-        let quiet = std::time::Duration::from_secs(10);
+        let quiet = Duration::from_secs(10);
         let just_said = |(code, at)| code == problem.code && self.now.mono < quiet.saturating_add(at);
         if self.stops() || record.past.refusal.is_some_and(just_said) {
             return;
@@ -98,19 +103,27 @@ impl Turn<'_> {
 
     /// Loads, or waits until the pause after a crash is over, or refuses.
     pub(super) fn load_or_wait(&mut self, id: &ModelId, record: &mut Record, mut queue: Queue) {
+        match self.held_back(id, record) {
+            Ok(None) => self.begin_load(id, record, queue),
+            Ok(Some(until)) => {
+                self.changed();
+                record.state = State::Waiting { queue, what: Await::Pause(until) };
+            }
+            Err(problem) => self.refuse(queue.clear(), &problem),
+        }
+    }
+
+    /// Whether earlier failures hold a load back: until when, on the monotonic clock, or for good.
+    pub(super) fn held_back(&self, id: &ModelId, record: &Record) -> Result<Option<Duration>, Problem> {
         match record.state {
             State::Failed(Retry::At(until)) if until > self.now.mono && record.on_shelf && !self.stops() => {
-                self.changed();
-                record.state = State::Waiting { queue, until };
+                Ok(Some(until))
             }
-            State::Failed(Retry::Quarantined) => {
-                let problem = match &record.past.failure {
-                    Some(failure) if policy::is_final(failure) => words::load_failed(id, failure),
-                    failure => words::quarantined(id, failure.as_ref()),
-                };
-                self.refuse(queue.clear(), &problem);
-            }
-            _ => self.begin_load(id, record, queue),
+            State::Failed(Retry::Quarantined) => Err(match &record.past.failure {
+                Some(failure) if policy::is_final(failure) => words::load_failed(id, failure),
+                failure => words::quarantined(id, failure.as_ref()),
+            }),
+            _ => Ok(None),
         }
     }
 
@@ -137,6 +150,7 @@ impl Turn<'_> {
             worker.idle_timeout = wish.idle_timeout;
         }
         record.past.failure = None;
+        record.past.ready_again(self.now.mono);
         queue.iter_mut().for_each(|waiter| waiter.saw_load = true);
         let (leases, sessions) = (Leases::new(), Default::default());
         let last_reset_by = format!("load by {by}");

@@ -160,6 +160,14 @@ impl Turn<'_> {
             worker.tokens_per_second =
                 speeds.iter().find(|(epoch, _)| *epoch == worker.epoch).map(|(_, speed)| *speed);
         }
+        if self.house.freed.is_some_and(|(at, _)| at <= sample.wall_ms) {
+            self.house.freed = None;
+        }
+        let reserve = self.house.config.reserve_bytes;
+        let relieve = self.house.pressure.look(&sample.host, reserve, self.now.mono);
         self.house.sample = Some(sample);
+        if relieve {
+            self.relieve();
+        }
     }
 }

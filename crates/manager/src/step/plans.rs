@@ -1,11 +1,13 @@
 //! What a load would do, by the very decision that a load takes. Changes nothing.
 
-use protocol::{ModelId, Plan, Refused};
+use protocol::{Expected, ModelId, Plan, Refused};
 
-use super::Turn;
+use super::{Turn, room::Ask};
 use crate::{
+    admission::{Admission, Later},
     event::{Answer, Ticket},
-    model::Record,
+    model::{Record, ms},
+    words,
 };
 
 impl Turn<'_> {
@@ -22,22 +24,59 @@ impl Turn<'_> {
 
     fn planned(&self, id: &ModelId, record: &Record, context: Option<u32>) -> Plan {
         let forecast = record.forecast(context);
-        let refusal = self.may_load(id, record, context).err();
+        let ask = Ask { context, anyway: false, place: None };
+        let (mut evict, mut wait_ms, mut waits_for, mut refusal) = (Vec::new(), None, None, None);
+        let decision = match self.held_back(id, record) {
+            Ok(Some(until)) => {
+                waits_for = Some(words::PAUSE.to_owned());
+                wait_ms = Some(ms(until.saturating_sub(self.now.mono)));
+                Ok(Admission::Now)
+            }
+            Ok(None) => self.decide(id, record, ask),
+            Err(problem) => Err(problem),
+        };
+        match decision {
+            Ok(Admission::Now) => {}
+            Ok(Admission::Evict(victims)) => evict = victims,
+            Ok(Admission::Later(later)) => {
+                waits_for = Some(words::waits_for(&later));
+                if let Later::Young { ms, .. } = later {
+                    wait_ms = Some(ms);
+                }
+            }
+            Err(problem) => refusal = Some(problem),
+        }
         Plan {
             model: id.clone(),
-            fits: refusal.is_none(),
+            fits: refusal.is_none() && waits_for.is_none(),
             predicted_bytes: forecast.predicted_bytes(),
             reserve_bytes: forecast.reserve_bytes(),
             mapped_bytes: forecast.mapped_bytes,
             prediction: forecast.prediction(),
-            free_after_bytes: self.house.room().free_after(forecast.reserve_bytes()),
-            evict: Vec::new(),
-            wait_ms: None,
+            free_after_bytes: self.free_after(forecast.reserve_bytes(), ask, &evict),
+            evict: evict.into_iter().map(|model| self.expected_back(model)).collect(),
+            wait_ms,
+            waits_for,
             refusal: refusal.map(|problem| Refused {
                 code: problem.code.word().to_owned(),
                 message: problem.message,
                 hint: problem.hint,
             }),
         }
+    }
+
+    /// What would be left of the limit and of the machine; negative: so many bytes are missing.
+    fn free_after(&self, need: u64, ask: Ask, evicted: &[ModelId]) -> i64 {
+        let workers = evicted.iter().filter_map(|model| self.house.models.get(model)?.state.worker());
+        let back: u64 = workers.map(|worker| worker.reserved()).sum();
+        let left = self.house.room(ask).free() + i128::from(back) - i128::from(need);
+        // Bytes of a machine fit 63 bits by far.
+        i64::try_from(left).unwrap_or(if left < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    fn expected_back(&self, model: ModelId) -> Expected {
+        let worker = self.house.models.get(&model).and_then(|record| record.state.worker());
+        let memory = worker.and_then(|worker| worker.memory);
+        Expected { expected_bytes: memory.map(|memory| memory.private_bytes), model }
     }
 }

@@ -7,7 +7,7 @@ use protocol::Reason;
 use super::{House, Turn, take_waiting};
 use crate::{
     event::Answer,
-    model::{Phase, Record, State},
+    model::{Await, Phase, Record, State},
     policy::{self, Due},
     ports::Now,
     words,
@@ -26,7 +26,7 @@ impl Turn<'_> {
                 turn.stop_waiting_in_vain(record);
             }
             match &record.state {
-                State::Waiting { until, .. } if *until <= now.mono => {
+                State::Waiting { what: Await::Pause(until), .. } if *until <= now.mono => {
                     let Some(queue) = take_waiting(record) else { return };
                     turn.begin_load(id, record, queue);
                 }
@@ -93,7 +93,8 @@ pub(super) fn next_deadline(house: &House, now: Now) -> Option<Duration> {
     let deadlines = &house.config.deadlines;
     let of_model = |record: &Record| {
         let state = match &record.state {
-            State::Waiting { until, .. } => Some(on_boot(*until)),
+            State::Waiting { what: Await::Pause(until), .. } => Some(on_boot(*until)),
+            State::Waiting { what: Await::Room(line), .. } => Some(on_boot(line.until)),
             State::Loading(s) => Some(on_boot(s.heard + deadlines.load_stall)),
             State::Ready(_) => unload_at(house, record, |_| None).map(|due| due.boot),
             State::Draining(s) => match s.phase {
@@ -109,5 +110,6 @@ pub(super) fn next_deadline(house: &House, now: Now) -> Option<Duration> {
     let sessions = house.sessions.iter().filter_map(|(key, _)| {
         house.sessions.ends_at(key, &busy, house.config.session_timeout, deadlines).map(|due| due.boot)
     });
-    house.models.values().filter_map(of_model).chain(sessions).min()
+    let of_age = house.next_of_age(now).map(on_boot);
+    house.models.values().filter_map(of_model).chain(sessions).chain(of_age).min()
 }

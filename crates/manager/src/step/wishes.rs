@@ -4,9 +4,9 @@ use protocol::{EventKind, IdleTimeout, ModelId, Reason, Receipt};
 
 use super::{Turn, take_loading, take_waiting};
 use crate::{
-    desk::{Defaults, Note},
+    desk::{Defaults, LoadWish, Note},
     event::{Action, Answer, Line, Manner, Ticket},
-    model::{Phase, Record, Retry, State},
+    model::{Phase, Record, State},
     policy,
     ports::{ShelfModel, StopOrder},
     queue::{Queue, Waiter, Want},
@@ -26,19 +26,12 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn load(
-        &mut self,
-        ticket: Ticket,
-        model: &ModelId,
-        idle_timeout: Option<IdleTimeout>,
-        context: Option<u32>,
-        wait: bool,
-        by: String,
-    ) {
+    pub(super) fn load(&mut self, ticket: Ticket, model: &ModelId, wish: LoadWish) {
         if self.stops() {
             return self.answer(ticket, Err(words::stopped()));
         }
-        let want = Want::Load;
+        let LoadWish { idle_timeout, context, wait, anyway, by } = wish;
+        let want = Want::Load { anyway };
         let waiter = Waiter { ticket, since: self.now, idle_timeout, context, by, saw_load: false, want };
         self.to(ticket, model, |turn, id, record| {
             match &mut record.state {
@@ -321,7 +314,7 @@ impl Turn<'_> {
                 turn.refuse(waiters, &stopped);
             }
             match &mut record.state {
-                State::Waiting { until, .. } => record.state = State::Failed(Retry::At(*until)),
+                State::Waiting { .. } => drop(take_waiting(record)),
                 State::Loading(_) => {
                     let Some(loading) = take_loading(record) else { return };
                     let farewell = turn.farewell(Reason::Shutdown, by.to_owned(), None);

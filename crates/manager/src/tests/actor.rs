@@ -21,7 +21,7 @@ async fn obliging() -> Running {
 }
 
 fn load() -> LoadWish {
-    LoadWish { idle_timeout: None, context: None, wait: true, by: "a test".to_owned() }
+    LoadWish { idle_timeout: None, context: None, wait: true, anyway: false, by: "a test".to_owned() }
 }
 
 fn state(desk: &Desk, model: &str) -> ModelState {

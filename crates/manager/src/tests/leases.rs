@@ -4,7 +4,6 @@ use protocol::{Code, EventKind, IdleTimeout, ModelState, Progress};
 
 use super::rig::{MIB, Outcome, Rig, config, id, shelf, wish};
 use crate::{
-    desk::Defaults,
     event::{Action, Event, Heard, Manner},
     ports::Epoch,
 };
@@ -176,54 +175,6 @@ fn a_context_that_the_file_cannot_have_is_no_reason_to_load_it_over_and_over() {
     let again = rig.lease_as(large);
     assert!(rig.is_granted(again), "it was loaded as large as it can be");
     assert_eq!(rig.starts.len(), 1);
-}
-
-#[test]
-fn what_does_not_fit_is_refused_with_numbers_and_harms_nobody() {
-    let mut rig = Rig::with(config(), vec![shelf("a", 600), shelf("b", 600)]);
-    rig.loaded("a");
-    let before = rig.house.models[&id("a")].clone();
-    let lease = rig.lease("b");
-    let problem = rig.refusal(lease);
-    assert_eq!(problem.code, Code::InsufficientMemory);
-    assert_eq!(problem.message, "`b` needs 600.0 MiB; 400.0 MiB is left of what models may use together.");
-    assert!(problem.hint.contains("Unload a first"));
-    assert_eq!(rig.state("b"), ModelState::Unloaded);
-    assert_eq!(rig.house.models[&id("a")], before);
-    assert_eq!(rig.events(EventKind::Refuse)[0].model, Some(id("b")));
-    assert_eq!(rig.house.reserved(), 600 * MIB);
-}
-
-#[test]
-fn a_limit_that_was_lowered_refuses_new_loads_and_takes_nothing_away() {
-    let mut rig = Rig::with(config(), vec![shelf("a", 600), shelf("b", 100)]);
-    rig.loaded("a");
-    let ticket = rig.ticket();
-    let defaults = Defaults { ram_limit_bytes: Some(500 * MIB), ..Defaults::default() };
-    rig.happen(Event::Defaults { ticket, defaults });
-    assert_eq!(rig.state("a"), ModelState::Ready);
-    let lease = rig.lease("b");
-    assert!(rig.refusal(lease).message.contains("0 B is left"));
-}
-
-#[test]
-fn two_loads_at_once_never_both_see_the_same_room() {
-    let mut rig = Rig::with(config(), vec![shelf("a", 600), shelf("b", 600)]);
-    let (first, second) = (rig.load("a"), rig.load("b"));
-    assert!(rig.waits(first));
-    assert_eq!(rig.refusal(second).code, Code::InsufficientMemory);
-}
-
-#[test]
-fn a_reservation_is_freed_only_when_the_process_is_gone() {
-    let mut rig = Rig::with(config(), vec![shelf("a", 600), shelf("b", 600)]);
-    rig.loaded("a");
-    rig.unload("a", Manner::Gentle);
-    let early = rig.load("b");
-    assert_eq!(rig.refusal(early).code, Code::InsufficientMemory);
-    rig.come_back("a");
-    let late = rig.load("b");
-    assert!(rig.waits(late));
 }
 
 #[test]

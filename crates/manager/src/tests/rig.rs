@@ -1,18 +1,22 @@
 //! A house with a clock in the test's hand. Whatever is asked is written down, and that nobody is answered twice.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use protocol::{
-    EventKind, Failure, IdleTimeout, LedgerEvent, Method, Model, ModelId, ModelKind, ModelState, Plan,
+    EventKind, Failure, Host, IdleTimeout, LedgerEvent, Method, Model, ModelId, ModelKind, ModelState, Plan,
     Problem, Quality, Receipt, Reloaded, SessionKind, Time,
 };
 
 use crate::{
     config::{Config, ServerFacts},
+    desk::LoadWish,
     event::{Action, Answer, Event, Heard, Manner, Ticket},
     lease::{LeaseWish, SessionWish},
     model::State,
-    ports::{Epoch, Expectation, Measured, Now, ReadyFacts, Release, ShelfModel, StartOrder, StopOrder},
+    ports::{
+        Epoch, Expectation, Measured, MemorySample, Now, RamTotals, ReadyFacts, Release, ShelfModel,
+        StartOrder, StopOrder,
+    },
     step::{self, House},
     view,
 };
@@ -229,7 +233,8 @@ impl Rig {
     pub(crate) fn load_as(&mut self, model: &str, idle: Option<IdleTimeout>, wait: bool) -> Ticket {
         let ticket = self.ticket();
         let by = "a person".to_owned();
-        self.happen(Event::Load { ticket, model: id(model), idle_timeout: idle, context: None, wait, by });
+        let wish = LoadWish { idle_timeout: idle, context: None, wait, anyway: false, by };
+        self.happen(Event::Load { ticket, model: id(model), wish });
         ticket
     }
 
@@ -274,6 +279,29 @@ impl Rig {
         let ticket = self.ticket();
         self.happen(Event::ShutDown { ticket });
         ticket
+    }
+
+    /// The sampler measures: so many MiB are available, and what some workers hold.
+    pub(crate) fn measure(&mut self, available_mib: u64, workers: &[(Epoch, u64)]) {
+        let host = Host {
+            memory_total_bytes: 24_000 * MIB,
+            memory_available_bytes: available_mib * MIB,
+            swap_used_bytes: 0,
+            cpu_count: 2,
+            cpu_percent: 0.0,
+            pressure: None,
+        };
+        let sample = MemorySample {
+            wall_ms: self.now.wall_ms,
+            host,
+            ram: RamTotals::default(),
+            server: None,
+            workers: workers.iter().map(|(epoch, mib)| (pid(*epoch), measured(*mib))).collect(),
+            gpus: vec![],
+            gpu_absent: None,
+            gpu_uses: vec![],
+        };
+        self.happen(Event::Sampled(Arc::new(sample), vec![]));
     }
 
     /// The epoch of a model's worker.
@@ -322,7 +350,7 @@ impl Rig {
     /// The model as the page shows it.
     pub(crate) fn shown(&self, model: &str) -> Model {
         let busy = self.house.busy_sessions();
-        view::model(&id(model), &self.house.models[&id(model)], &self.house, &busy)
+        view::model(&id(model), &self.house.models[&id(model)], &self.house, &busy, self.now)
     }
 
     /// How many seconds from now the page says that an idle model goes.

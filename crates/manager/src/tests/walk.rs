@@ -8,17 +8,19 @@ use std::{
 };
 
 use proptest::prelude::*;
-use protocol::{Host, IdleTimeout, Method, ModelId, SessionKind};
+use protocol::{Host, IdleTimeout, Method, Plan, Problem, SessionKind};
 
-use super::rig::{MIB, Rig, config, facts, failure, id, measured, release, session, shelf, wish};
+use super::rig::{MIB, Outcome, Rig, config, facts, failure, id, measured, release, session, shelf, wish};
 use crate::{
-    event::{Event, Heard, Manner, Ticket},
+    desk::{Defaults, LoadWish},
+    event::{Answer, Event, Heard, Manner, Ticket},
     model::State,
     ports::{Epoch, MemorySample, RamTotals},
     step,
 };
 
 mod look;
+mod room;
 
 const MODELS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -47,6 +49,14 @@ struct Walk {
     cuts: BTreeMap<Epoch, Duration>,
     /// The end of the last use of each ready instance, as the walk saw it.
     rested: BTreeMap<Epoch, Duration>,
+    /// When each became ready, on the monotonic clock.
+    born: BTreeMap<Epoch, Duration>,
+    /// Models that were pushed out.
+    evicted: usize,
+    /// Loads that waited for room.
+    waited: usize,
+    /// The sentence of the last refusal.
+    refused: Option<String>,
     /// Those whose end was looked at.
     ended: BTreeSet<Epoch>,
     /// Ledger events that were replayed and compared.
@@ -71,6 +81,10 @@ impl Walk {
             drains: BTreeMap::new(),
             cuts: BTreeMap::new(),
             rested: BTreeMap::new(),
+            born: BTreeMap::new(),
+            evicted: 0,
+            waited: 0,
+            refused: None,
             ended: BTreeSet::new(),
             replayed: 0,
         }
@@ -92,6 +106,7 @@ impl Walk {
             23 => self.late_word(usize::from(which), how),
             24 => self.measure(how),
             25 => self.page(how),
+            26 if how.is_multiple_of(3) => self.limit(how >> 2),
             26 => self.stock(how),
             27..=30 => self.pass(u64::from(how)),
             _ => self.pass(u64::from(how) * 37),
@@ -104,14 +119,11 @@ impl Walk {
         self.rig.happen(event);
         for (other, record) in &before.models {
             if model.is_some_and(|model| other.as_str() != model) {
-                assert_eq!(
-                    self.rig.house.models.get(other),
-                    Some(record),
-                    "{other} was none of its business"
-                );
+                self.look_at_bystander(other, record);
             }
         }
         self.look();
+        self.look_at_evictions(&before);
     }
 
     fn ask(&mut self, model: Option<&str>, make: impl FnOnce(Ticket) -> Event) -> Ticket {
@@ -154,14 +166,34 @@ impl Walk {
         }
         let wait = !how.is_multiple_of(3);
         let by = "walk".to_owned();
-        self.ask(Some(model), |ticket| Event::Load {
-            ticket,
-            model: id(model),
-            idle_timeout,
-            context: None,
-            wait,
-            by,
-        });
+        let idle = matches!(self.state(model), Some(State::Unloaded | State::Failed(_)));
+        let context = (idle && how.is_multiple_of(5)).then_some(512 << (how % 4));
+        let anyway = how.is_multiple_of(13);
+        let planned = (idle && !anyway && !self.stopping).then(|| self.plan(model, context));
+        let wish = LoadWish { idle_timeout, context, wait, anyway, by };
+        self.ask(Some(model), |ticket| Event::Load { ticket, model: id(model), wish });
+        if let Some(planned) = planned {
+            self.look_at_plan(model, planned);
+        }
+    }
+
+    /// What a load would do. Asking changes nothing.
+    fn plan(&mut self, model: &'static str, context: Option<u32>) -> Result<Plan, Problem> {
+        let before = self.rig.house.clone();
+        let ticket = self.rig.ticket();
+        self.rig.happen(Event::Plan { ticket, model: id(model), context });
+        assert_eq!(self.rig.house, before, "a plan changes nothing");
+        match self.rig.outcomes.remove(&ticket) {
+            Some(Outcome::Told(Ok(Answer::Plan(plan)))) => Ok(*plan),
+            Some(Outcome::Told(Err(problem))) => Err(problem),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn limit(&mut self, how: u16) {
+        let limit = [700, 1000, 1000, 1000][usize::from(how) % 4] * MIB;
+        let defaults = Defaults { ram_limit_bytes: Some(limit), ..Defaults::default() };
+        self.ask(None, |ticket| Event::Defaults { ticket, defaults });
     }
 
     fn manner(&mut self, model: &str, how: u16) -> Manner {
@@ -234,6 +266,7 @@ impl Walk {
             Heard::Ready(_) => {
                 self.workers.insert(epoch, (model, Life::Ready));
                 self.rested.insert(epoch, self.rig.now.boot);
+                self.born.insert(epoch, self.rig.now.mono);
             }
             Heard::Failed(_) => drop(self.workers.insert(epoch, (model, Life::Going))),
             Heard::Released(_) => {
@@ -263,7 +296,9 @@ impl Walk {
     fn measure(&mut self, how: u16) {
         let host = Host {
             memory_total_bytes: 4000 * MIB,
-            memory_available_bytes: (1000 + u64::from(how % 3000)) * MIB,
+            // Now and then the machine is short of memory.
+            memory_available_bytes: [2000 + u64::from(how % 3000), 400][usize::from(how.is_multiple_of(17))]
+                * MIB,
             swap_used_bytes: 0,
             cpu_count: 2,
             cpu_percent: 0.0,
@@ -281,10 +316,7 @@ impl Walk {
             gpu_absent: None,
             gpu_uses: vec![],
         };
-        let states = self.words();
         self.tell(None, Event::Sampled(Arc::new(sample), vec![]));
-        assert_eq!(self.words(), states, "a measurement changes no state");
-        assert!(self.rig.last.is_empty());
     }
 
     fn page(&mut self, how: u16) {
@@ -318,13 +350,9 @@ impl Walk {
         self.rig.house.models.get(&id(model)).map(|record| &record.state)
     }
 
-    fn words(&self) -> Vec<(ModelId, protocol::ModelState)> {
-        self.rig.house.models.iter().map(|(id, record)| (id.clone(), record.state.word())).collect()
-    }
-
     /// The server stops while `more` goes on happening, the launcher does its part, and everything must have come to
     /// an end.
-    fn end(mut self, more: impl Iterator<Item = (u8, u8, u16)>) -> usize {
+    fn end(mut self, more: impl Iterator<Item = (u8, u8, u16)>) -> [usize; 3] {
         self.stopping = true;
         let now = self.rig.now.mono;
         for epoch in self.workers.keys() {
@@ -347,7 +375,7 @@ impl Walk {
         assert!(self.workers.is_empty(), "left behind: {:?}", self.workers);
         assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
         assert_eq!(self.rig.house.reserved(), 0);
-        self.seen
+        [self.seen, self.evicted, self.waited]
     }
 }
 
@@ -365,8 +393,8 @@ impl Dice {
 
 #[test]
 fn every_rule_holds_after_every_step_of_a_long_random_walk() {
-    let mut answered = 0;
-    for seed in 1..=200 {
+    let mut done = [0; 3];
+    for seed in 1..=1000 {
         let (mut walk, mut dice) = (Walk::new(), Dice(seed));
         let mut next = || {
             let [what, which, low, high, ..] = dice.roll().to_le_bytes();
@@ -376,9 +404,12 @@ fn every_rule_holds_after_every_step_of_a_long_random_walk() {
             let (what, which, how) = next();
             walk.go(what, which, how);
         }
-        answered += walk.end((0..60).map(|_| next()));
+        let of_walk = walk.end((0..60).map(|_| next()));
+        done = std::array::from_fn(|at| done[at] + of_walk[at]);
     }
-    assert!(answered > 50_000, "the walk asked for too little to prove anything: {answered}");
+    let [answered, evicted, waited] = done;
+    println!("a million steps: {answered} answers, {evicted} evictions, {waited} waits for room");
+    assert!(answered > 250_000 && evicted > 1000 && waited > 1000, "too little to prove anything: {done:?}");
 }
 
 proptest! {

@@ -32,6 +32,7 @@ impl Walk {
         match action {
             Action::Start(order) => {
                 assert!(!self.stopping, "nothing is loaded by a server that stops");
+                self.look_at_start(order);
                 let model = MODELS.into_iter().find(|name| *name == order.model.as_str()).unwrap();
                 assert!(self.workers.values().all(|(other, _)| *other != model), "two workers of {model}");
                 self.workers.insert(order.epoch, (model, Life::Loading));
@@ -67,6 +68,9 @@ impl Walk {
                 continue;
             }
             self.seen += 1;
+            if let Outcome::Told(Err(problem)) = outcome {
+                self.refused = Some(problem.message.clone());
+            }
             if let Outcome::Granted { epoch, .. } = outcome {
                 assert!(!self.stopping, "granted by a server that stops");
                 let (model, life) = self.workers[epoch];
@@ -84,7 +88,6 @@ impl Walk {
 
     fn look_at_house(&mut self) {
         let house = &self.rig.house;
-        assert!(house.reserved() <= house.config.ram_limit_bytes, "more is reserved than there is");
         for (id, record) in &house.models {
             let epochs = self.workers.iter().filter(|(_, (model, _))| *model == id.as_str());
             let epochs: Vec<Epoch> = epochs.map(|(epoch, _)| *epoch).collect();

@@ -1,0 +1,104 @@
+//! Room, tried on the real binary with the real model twice: a load is planned, waits, pushes an idle model out, is
+//! refused with numbers, and goes past the limit when a person says so.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+#![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    missing_docs,
+    reason = "a test's own helpers, not all used in each file"
+)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Inn, alive};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A server whose limit is `limit`, with the model under two names.
+fn two_copies(limit: &str) -> Inn {
+    let inn = Inn::open_with(&[], &[("INNKEEPER_MEMORY__RAM_LIMIT", limit)]);
+    add_a_copy(&inn);
+    inn
+}
+
+fn add_a_copy(inn: &Inn) {
+    let copy = inn.data.path().join("models/twin.gguf");
+    std::os::unix::fs::symlink(common::models().join("smollm2.gguf"), copy).unwrap();
+    let end = Instant::now() + SOON;
+    while inn.verb("plan", &[("model", "twin")]).0 != 200 {
+        assert!(Instant::now() < end, "the copy was not found");
+        inn.verb("rescan", &[]);
+    }
+}
+
+fn plan(inn: &Inn, model: &str) -> Value {
+    let (status, plan) = inn.verb("plan", &[("model", model)]);
+    assert_eq!(status, 200, "{plan:#}");
+    plan
+}
+
+#[test]
+fn a_load_without_room_pushes_the_idle_model_out_and_begins_when_its_memory_is_back() {
+    // One takes about 295 MiB at its full context.
+    let inn = two_copies("400MiB");
+    assert_eq!(inn.verb("load", &[("model", "smollm2")]).0, 200);
+    let pid = inn.worker_pid("smollm2");
+    let planned = plan(&inn, "twin");
+    assert_eq!(planned["fits"], false, "it came only now: {planned:#}");
+    assert!(planned["wait_ms"].as_u64().unwrap() <= 10_000, "{planned:#}");
+    let begun = Instant::now();
+    let (status, model) = inn.verb("load", &[("model", "twin")]);
+    assert_eq!((status, &model["state"]), (200, &json!("ready")), "{model:#}");
+    assert!(begun.elapsed() < Duration::from_secs(13), "it took {:?}", begun.elapsed());
+    assert!(!alive(pid), "the one that went is still there");
+    let snapshot = inn.snapshot();
+    let receipt = &snapshot["receipts"][0];
+    assert_eq!(receipt["model"], "smollm2");
+    assert_eq!((&receipt["reason"], &receipt["asked_by"]), (&json!("evicted"), &json!("room for twin")));
+    assert_eq!(receipt["verdict"], "returned");
+    let budget = &snapshot["budget"];
+    assert!(budget["ram_reserved_bytes"].as_u64() <= budget["ram_limit_bytes"].as_u64(), "{budget:#}");
+    assert_eq!(inn.get("/manage/history?kind=evict").1["events"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_does_not_fit_is_507_with_numbers_and_loads_anyway_when_a_person_says_so() {
+    let inn = two_copies("200MiB");
+    let planned = plan(&inn, "smollm2");
+    assert_eq!(planned["refusal"]["code"], "insufficient_memory", "{planned:#}");
+    assert!(planned["free_after_bytes"].as_i64().unwrap() < 0);
+    let (status, refused) = inn.verb("load", &[("model", "smollm2")]);
+    assert_eq!(status, 507, "{refused:#}");
+    assert_eq!(refused["error"]["message"], planned["refusal"]["message"]);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("200.0 MiB is left"), "{refused:#}");
+    let fits = inn.verb("plan", &[("model", "smollm2"), ("context", "2048")]).1;
+    assert_eq!(fits["fits"], true, "a shorter context helps: {fits:#}");
+    let (status, model) = inn.verb("load", &[("model", "smollm2"), ("anyway", "true")]);
+    assert_eq!((status, &model["state"]), (200, &json!("ready")), "{model:#}");
+    let events = inn.get("/manage/history?kind=load").1;
+    assert_eq!(events["events"][0]["reason"], "asked, anyway");
+}
+
+#[test]
+fn a_limit_that_is_set_while_the_server_runs_holds_at_once_and_is_kept() {
+    let inn = Inn::open(&[]);
+    assert_eq!(plan(&inn, "smollm2")["fits"], true);
+    let (status, settings) = inn.verb("settings", &[("ram_limit", "200MiB")]);
+    assert_eq!((status, &settings["ram_limit"]["source"]), (200, &json!("saved")), "{settings:#}");
+    assert_eq!(inn.snapshot()["budget"]["ram_limit_bytes"], 200 << 20);
+    assert_eq!(plan(&inn, "smollm2")["fits"], false);
+    let kept = std::fs::read_to_string(inn.data.path().join("settings.toml")).unwrap();
+    assert!(kept.contains("200MiB"), "{kept}");
+    let locked = two_copies("300MiB");
+    assert_eq!(locked.verb("settings", &[("ram_limit", "200MiB")]).0, 409, "the environment decides");
+}
