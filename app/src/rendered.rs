@@ -234,3 +234,16 @@ async fn routes_can_be_listed_outside_any_request() {
     let paths: Vec<_> = routes.iter().map(|route| route.path().to_owned()).collect();
     assert_eq!(paths, ["/", "/chat"]);
 }
+
+#[tokio::test]
+async fn a_warning_stands_where_the_memory_does() {
+    let mut snapshot = example::busy_day();
+    assert!(!visible(&page("/", snapshot.clone(), None, Theme::Light).await).contains("The disk is full"));
+    snapshot.warnings.push(protocol::Warning {
+        code: "history_not_written".to_owned(),
+        message: "The disk is full.".to_owned(),
+        hint: "Make room.".to_owned(),
+        since: protocol::Time::from_unix_ms(0),
+    });
+    assert!(visible(&page("/", snapshot, None, Theme::Light).await).contains("The disk is full. Make room."));
+}

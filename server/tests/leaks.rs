@@ -24,7 +24,8 @@ struct Held {
 
 fn held(pid: u32) -> Held {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap();
+    let threads =
+        status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap();
     Held {
         private: private_bytes(pid),
         descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
@@ -59,11 +60,16 @@ fn a_thousand_cycles_of_load_use_and_unload_leave_the_server_as_it_was() {
     for cycle in 0..cycles {
         let (status, model) = inn.verb("load", &[("model", "smollm2")]);
         assert_eq!((status, model["state"].as_str()), (200, Some("ready")), "cycle {cycle}: {model:#}");
-        let body = json!({ "model": "smollm2", "max_tokens": 1, "messages": [{ "role": "user", "content": "Hi" }] });
+        let body =
+            json!({ "model": "smollm2", "max_tokens": 1, "messages": [{ "role": "user", "content": "Hi" }] });
         let (status, answer) = inn.json("/v1/chat/completions", &body);
         assert_eq!(status, 200, "cycle {cycle}: {answer:#}");
         let (status, receipt) = inn.verb("unload", &[("model", "smollm2")]);
-        assert_eq!((status, receipt["verdict"].as_str()), (200, Some("returned")), "cycle {cycle}: {receipt:#}");
+        assert_eq!(
+            (status, receipt["verdict"].as_str()),
+            (200, Some("returned")),
+            "cycle {cycle}: {receipt:#}"
+        );
         assert_eq!(receipt["ram"]["residual_bytes"], 0, "cycle {cycle}: the leak ledger");
         after.push(held(inn.pid()));
     }

@@ -1,7 +1,7 @@
 //! Where the memory is: one sentence, the machine's bar, Innkeeper's own, and every byte in a list.
 
 use leptos::prelude::*;
-use protocol::{Books, Snapshot};
+use protocol::{Books, Snapshot, Warning};
 
 use super::{
     memory_bars::{memory_bar, patterns},
@@ -144,7 +144,12 @@ fn facts(live: Live) -> El {
     let hint = move || absent().map(|a| a.hint).unwrap_or_default();
     let pressure = move || pressure_line(&live.house());
     let fact = |class: &'static str| el("p").class(class);
+    let warnings = move || {
+        let warning = |w: &Warning| el("p").class("sub fact warn").say(format!("{} {}", w.message, w.hint)).into();
+        live.house().warnings.iter().map(warning).collect()
+    };
     el("div")
+        .child(el("div").list(warnings))
         .child(fact("sub fact").child(el("i").class("swatch limit")).text(move || budget_line(&live.house())))
         .child(fact("sub fact warn").hidden_if(move || pressure().is_empty()).text(pressure))
         .child(fact("sub fact warn").hidden_if(move || until().is_none()).text(lent))
@@ -220,6 +225,7 @@ fn gpu_line(snapshot: &Snapshot, index: u32) -> String {
     parts.extend(gpu.utilization_percent.map(|busy| format!("{} % busy", fixed(busy, 0))));
     parts.extend(gpu.temperature_celsius.map(|degrees| format!("{} \u{b0}C", fixed(degrees, 0))));
     parts.extend(gpu.power_watts.map(|watts| format!("{} W", fixed(watts, 0))));
+    parts.extend(gpu.note.clone());
     parts.join(" \u{b7} ")
 }
 

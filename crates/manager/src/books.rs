@@ -128,6 +128,7 @@ mod tests {
             sample.gpus = vec![Gpu {
                 index: 0, name: "gpu".to_owned(), memory_total_bytes: total, memory_used_bytes: used.min(total),
                 utilization_percent: None, temperature_celsius: None, power_watts: None,
+                note: None,
             }];
             sample.gpu_uses = uses.iter().map(|&(pid, bytes)| GpuUse { index: 0, pid, bytes }).collect();
             let books = books(&sample, &[1, 2]);

@@ -84,6 +84,9 @@ pub struct Gpu {
     pub temperature_celsius: Option<f64>,
     /// Watts.
     pub power_watts: Option<f64>,
+    /// What of it cannot be known here, and why: in a container, under WSL.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// What models may take of a GPU.

@@ -139,6 +139,7 @@ fn device(folder: &Path, address: &str) -> Option<Gpu> {
         memory_used_bytes: number(folder, "mem_info_vram_used")?,
         utilization_percent: number(folder, "gpu_busy_percent").map(|percent| percent as f64),
         temperature_celsius: sensor("temp1_input", 1000.0),
+        note: None,
         power_watts: sensor("power1_average", 1e6).or_else(|| sensor("power1_input", 1e6)),
     })
 }

@@ -9,6 +9,7 @@ mod clock;
 mod drm;
 mod gpu;
 mod host;
+mod place;
 mod process;
 mod ram;
 mod sampler;

@@ -68,6 +68,7 @@ fn details(snapshot: &Snapshot) -> String {
     for gpu in &snapshot.gpus {
         let used = part_of(gpu.memory_used_bytes, gpu.memory_total_bytes);
         lines.push(format!("GPU {} ({}): {used} in use.", gpu.index, gpu.name));
+        lines.extend(gpu.note.clone());
     }
     if let Some(absent) = &snapshot.gpu_absent {
         lines.push(format!("No GPU: {}. {}", absent.reason, absent.hint));

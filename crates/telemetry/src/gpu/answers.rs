@@ -4,6 +4,7 @@ use manager::ports::GpuUse;
 use protocol::{Gpu, GpuAbsent};
 
 use super::{GpuReading, GpuState, unreadable};
+use crate::place::Place;
 
 /// What a driver said about one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,18 +54,17 @@ pub enum NvmlTrouble {
 }
 
 /// The state that an answer stands for.
-pub(super) fn state(answer: Result<Vec<DeviceAnswer>, NvmlTrouble>) -> GpuState {
+pub(super) fn state(answer: Result<Vec<DeviceAnswer>, NvmlTrouble>, place: Place) -> GpuState {
     let absent = |reason: String, hint: &str| GpuState::Absent(GpuAbsent { reason, hint: hint.to_owned() });
     match answer {
         Ok(devices) if devices.is_empty() => absent(
             "No NVIDIA GPU in this machine".to_owned(),
             "Models run on the CPU. If there should be one, look whether this container was given it.",
         ),
-        Ok(devices) => GpuState::Present(reading(devices)),
-        Err(trouble @ NvmlTrouble::NoLibrary) => absent(
-            format!("NVIDIA driver not loaded: {trouble}"),
-            "Models run on the CPU. With an NVIDIA GPU, install its driver; it is found within a minute.",
-        ),
+        Ok(devices) => GpuState::Present(reading(devices, place)),
+        Err(trouble @ NvmlTrouble::NoLibrary) => {
+            absent(format!("NVIDIA driver not loaded: {trouble}"), place.hint())
+        }
         Err(trouble @ NvmlTrouble::NoDriver) => absent(
             format!("NVIDIA driver not loaded: {trouble}"),
             "Models run on the CPU. `modprobe nvidia` loads it; it is found within a minute.",
@@ -73,10 +73,14 @@ pub(super) fn state(answer: Result<Vec<DeviceAnswer>, NvmlTrouble>) -> GpuState 
     }
 }
 
-fn reading(devices: Vec<DeviceAnswer>) -> GpuReading {
+/// Where the driver's process ids are those of another place, one of them may be a process of ours that has nothing to do
+/// with it: then nobody is named, and the device says why.
+fn reading(devices: Vec<DeviceAnswer>, place: Place) -> GpuReading {
     let mut reading = GpuReading::default();
     for device in devices {
-        reading.uses.extend(uses(&device));
+        if place.note().is_none() {
+            reading.uses.extend(uses(&device));
+        }
         reading.gpus.push(Gpu {
             index: device.index,
             name: device.name,
@@ -85,6 +89,7 @@ fn reading(devices: Vec<DeviceAnswer>) -> GpuReading {
             utilization_percent: device.utilization_percent.map(f64::from),
             temperature_celsius: device.temperature_celsius.map(f64::from),
             power_watts: device.power_milliwatts.map(|milliwatts| f64::from(milliwatts) / 1000.0),
+            note: place.note().map(str::to_owned),
         });
     }
     reading
@@ -138,7 +143,9 @@ mod tests {
 
     #[test]
     fn what_a_device_does_not_say_stays_unknown() {
-        let GpuState::Present(reading) = state(Ok(vec![device(5, &[])])) else { panic!("no GPU") };
+        let GpuState::Present(reading) = state(Ok(vec![device(5, &[])]), Place::Machine) else {
+            panic!("no GPU")
+        };
         assert_eq!(reading.gpus[0].utilization_percent, None);
         assert_eq!(reading.gpus[0].power_watts, Some(71.25));
     }
@@ -150,12 +157,27 @@ mod tests {
             (Err(NvmlTrouble::NoDriver), "NVIDIA driver not loaded: its kernel module"),
             (Ok(vec![]), "No NVIDIA GPU"),
         ] {
-            let GpuState::Absent(why) = state(answer) else { panic!("not absent") };
+            let GpuState::Absent(why) = state(answer, Place::Machine) else { panic!("not absent") };
             assert!(why.reason.starts_with(words), "{why:?}");
         }
         for trouble in [NvmlTrouble::NoPermission, NvmlTrouble::Other("GPU is lost".to_owned())] {
-            assert!(matches!(state(Err(trouble)), GpuState::Unreadable(_)));
+            assert!(matches!(state(Err(trouble), Place::Machine), GpuState::Unreadable(_)));
         }
+    }
+
+    #[test]
+    fn where_the_drivers_process_ids_are_not_ours_nobody_is_named_and_the_device_says_why() {
+        for place in [Place::Container, Place::Wsl] {
+            let busy = device(100, &[(7, Some(60))]);
+            let GpuState::Present(reading) = state(Ok(vec![busy]), place) else { panic!("no GPU") };
+            assert_eq!((reading.uses.as_slice(), reading.gpus[0].memory_used_bytes), (&[][..], 100));
+            assert!(reading.gpus[0].note.as_ref().unwrap().contains("not known"));
+        }
+        let GpuState::Present(reading) = state(Ok(vec![device(100, &[(7, Some(60))])]), Place::Machine)
+        else {
+            panic!("no GPU")
+        };
+        assert_eq!((reading.uses.len(), reading.gpus[0].note.as_ref()), (1, None));
     }
 
     proptest! {

@@ -4,6 +4,7 @@ mod answers;
 mod library;
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +16,8 @@ use std::{
 use manager::ports::GpuUse;
 use protocol::{Gpu, GpuAbsent};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::place::Place;
 
 pub use answers::{DeviceAnswer, NvmlTrouble, ProcessAnswer};
 pub use library::NvmlLibrary;
@@ -115,11 +118,12 @@ fn answer(
     mut questions: mpsc::Receiver<oneshot::Sender<GpuState>>,
     stuck: &AtomicBool,
 ) {
+    let place = Place::here(Path::new("/proc"));
     let mut absent: Option<(Duration, GpuState)> = None;
     while let Some(reply) = questions.blocking_recv() {
         let now = crate::clock::monotonic();
         let known = absent.take().filter(|(since, _)| now.saturating_sub(*since) < LOOK_AGAIN);
-        let (since, state) = known.unwrap_or_else(|| (now, answers::state(source.devices())));
+        let (since, state) = known.unwrap_or_else(|| (now, answers::state(source.devices(), place)));
         if matches!(state, GpuState::Absent(_)) {
             absent = Some((since, state.clone()));
         }

@@ -82,6 +82,7 @@ fn gpus_of_other_makers_come_after_those_of_nvidia_with_what_is_held_on_them() {
         utilization_percent: None,
         temperature_celsius: None,
         power_watts: None,
+        note: None,
     };
     let held = |index, pid, bytes| GpuUse { index, pid, bytes };
     let told = Reading {
