@@ -145,7 +145,8 @@ fn facts(live: Live) -> El {
     let pressure = move || pressure_line(&live.house());
     let fact = |class: &'static str| el("p").class(class);
     let warnings = move || {
-        let warning = |w: &Warning| el("p").class("sub fact warn").say(format!("{} {}", w.message, w.hint)).into();
+        let warning =
+            |w: &Warning| el("p").class("sub fact warn").say(format!("{} {}", w.message, w.hint)).into();
         live.house().warnings.iter().map(warning).collect()
     };
     el("div")
