@@ -1,6 +1,6 @@
 // What is written down: the ledger over restarts, measurements, performance, the files to take away, and /metrics.
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { program } from '../support/server.ts';
 import { expect, test } from '../support/test.ts';
@@ -100,6 +100,24 @@ test('what a model held can be read back, and so can how it answered', async ({ 
   }
   expect(window.time_to_first_token_ms.p99).toBeGreaterThan(0);
   expect(window.gib_hours).toBeGreaterThan(0);
+});
+
+test('no prompt, no answer and no token is ever written down', async ({ server }) => {
+  const secret = 'xyzzy-plugh-4711';
+  const headers = { authorization: `Bearer ${secret}-token-long-enough`, 'x-innkeeper-session': 'a notebook' };
+  const messages = [{ role: 'user', content: `Repeat: ${secret}` }];
+  const body = JSON.stringify({ model: 'smollm2', max_tokens: 24, temperature: 0, messages });
+  const { status, body: answer } = await server.raw('/v1/chat/completions', body, headers);
+  expect(status).toBe(200);
+  const made = answer.choices[0].message.content.trim();
+  const written = async () => (await server.get('/manage/performance')).body.models[0]?.windows[0].requests;
+  await expect.poll(written).toBe(1);
+  const files = readdirSync(server.dataDir).filter((name) => name.startsWith('history.db'));
+  expect(files.length).toBeGreaterThan(1);
+  for (const name of files) {
+    const bytes = readFileSync(join(server.dataDir, name)).toString('latin1');
+    for (const words of [secret, 'Repeat:', made]) expect(bytes.includes(words), `${words} in ${name}`).toBe(false);
+  }
 });
 
 test('a damaged history is set aside with a word, and the server goes on', async ({ server }) => {

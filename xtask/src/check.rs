@@ -14,16 +14,18 @@ use crate::{
 };
 
 /// Crates that must not be reachable from the browser's half: they are the server's, and too large.
-const SERVER_ONLY: [&str; 14] = [
+const SERVER_ONLY: [&str; 16] = [
     "axum",
     "candle-core",
     "candle-nn",
     "candle-transformers",
     "engine",
+    "history",
     "hyper",
     "libsqlite3-sys",
     "manager",
     "mio",
+    "prometheus-client",
     "rusqlite",
     "rustix",
     "tokenizers",
