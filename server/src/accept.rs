@@ -12,7 +12,7 @@ use hyper_util::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
@@ -35,6 +35,20 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const BUFFER: usize = 16 << 10;
 /// Descriptors that are not for connections: files, workers and their logs.
 const SPARE: u64 = 256;
+
+/// Connections that may wait with the system, if it allows as many.
+const BACKLOG: u32 = 4096;
+
+/// Listens. A server that was here a moment ago is no hindrance.
+///
+/// # Errors
+/// When somebody else listens there, or the address is not this machine's.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// How many connections there may be: as many as are wanted, if the process may have that many descriptors. Raises its
 /// limit as far as it may, since the usual one is that of 1980.

@@ -3,10 +3,9 @@
 use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 
 use crate::{
-    accept::room_for,
+    accept::{listen, room_for},
     compose,
     config::{self, Config, Layers, Source},
     notify::Notify,
@@ -79,7 +78,7 @@ fn lived(arguments: &Arguments, data_dir: Option<PathBuf>) -> anyhow::Result<End
         .context("cannot start the runtime")?;
     let lived = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot listen for signals")?;
-        let listener = TcpListener::bind(config.listen).await.with_context(|| unbound(&config))?;
+        let listener = listen(config.listen).with_context(|| unbound(&config))?;
         let address = listener.local_addr().context("cannot read the bound address")?;
         let notify = Notify::from_environment();
         let house = tokio::select! {

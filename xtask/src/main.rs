@@ -1,4 +1,4 @@
-//! The chores of the house: `cargo xtask run | test | build | check`.
+//! The chores of the house: `cargo xtask run | test | build | check | harm`.
 //!
 //! Owns how the product is put together from its two halves and which checks it must pass. Knows no word of the
 //! product's own: it calls cargo, npm and the finished program, and says what it calls.
@@ -8,6 +8,7 @@ mod budget;
 mod check;
 mod clients;
 mod front;
+mod harm;
 mod models;
 mod places;
 mod product;
@@ -56,6 +57,9 @@ enum Chore {
         #[arg(last = true)]
         playwright: Vec<String>,
     },
+    /// Try to break what is promised: kill, stop, starve and mislead the finished program, with a report
+    #[command(after_help = "Example: cargo xtask harm --only storm --seed 7")]
+    Harm(harm::Options),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +83,13 @@ fn done(chore: Chore) -> Result<()> {
         Chore::Check => {
             check::all(&places, &mut steps);
             steps.finish()
+        }
+        Chore::Harm(options) => {
+            let program = match &options.program {
+                Some(program) => program.clone(),
+                None => product::build(&places, &mut steps)?,
+            };
+            harm::run(&places, &options, program)
         }
         Chore::Test { parts, playwright } => test::all(&places, &mut steps, &parts, &playwright),
     }

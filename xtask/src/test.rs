@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{browser, check, clients, models, places::Places, product, steps::Steps};
+use crate::{browser, check, clients, harm, models, places::Places, product, steps::Steps};
 
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,6 +14,8 @@ pub(crate) enum Part {
     Check,
     /// cargo test
     Rust,
+    /// The short form of `cargo xtask harm`
+    Harm,
     /// Playwright: pages and API, with real clients
     Browser,
 }
@@ -25,7 +27,7 @@ pub(crate) fn all(places: &Places, steps: &mut Steps, parts: &[Part], playwright
         check::all(places, steps);
     }
     let mut counted = None;
-    if wanted(Part::Rust) || wanted(Part::Browser) {
+    if [Part::Rust, Part::Harm, Part::Browser].into_iter().any(wanted) {
         match product::build(places, steps).and_then(|program| {
             let models = models::for_tests(places, &program, steps)?;
             Ok((program, models))
@@ -34,14 +36,25 @@ pub(crate) fn all(places: &Places, steps: &mut Steps, parts: &[Part], playwright
                 if wanted(Part::Rust) {
                     rust(places, steps, &models);
                 }
+                if wanted(Part::Harm) {
+                    let options = harm::Options { seed: 1, short: true, only: Vec::new(), program: None };
+                    steps.attempt("harm", "its short form, about 3 minutes", || {
+                        harm::run(places, &options, program.clone())
+                    });
+                }
                 if wanted(Part::Browser) {
                     counted = browser_part(places, steps, &program, &models, playwright);
                 }
             }
             Err(error) => {
                 let reason = format!("needs the program and its models: {error:#}");
-                for part in [Part::Rust, Part::Browser].into_iter().filter(|part| wanted(*part)) {
-                    steps.not_run(if part == Part::Rust { "cargo test" } else { "browser tests" }, &reason);
+                for part in [Part::Rust, Part::Harm, Part::Browser].into_iter().filter(|part| wanted(*part)) {
+                    let name = match part {
+                        Part::Rust => "cargo test",
+                        Part::Harm => "harm",
+                        Part::Check | Part::Browser => "browser tests",
+                    };
+                    steps.not_run(name, &reason);
                 }
             }
         }

@@ -44,7 +44,7 @@ struct Share {
 }
 
 /// What a sequence's logits became.
-type Ends = Vec<(usize, Result<(String, Finish), Error>)>;
+type Ends = Vec<(usize, Result<(String, Finish), Refusal>)>;
 
 impl Chat {
     pub(crate) fn new(
@@ -227,10 +227,8 @@ impl Chat {
                     Some(Next::More) => {}
                     Some(Next::End(text, finish)) => ends.push((number, Ok((text, finish)))),
                     None => {
-                        ends.push((
-                            number,
-                            Err(Error::Compute("the model gave no number at all".to_owned())),
-                        ));
+                        let nothing = Error::Compute("the model gave no number at all".to_owned());
+                        ends.push((number, Err(nothing.into())));
                     }
                 }
             })
@@ -238,7 +236,9 @@ impl Chat {
         self.steps += plan.len() as u64;
         self.account(plan, time);
         if let Err(error) = result {
-            ends = plan.iter().map(|share| (share.number, Err(Error::Compute(error.to_string())))).collect();
+            // No memory is told as that, to each.
+            let refusal = Refusal::from(error);
+            ends = plan.iter().map(|share| (share.number, Err(refusal.clone()))).collect();
         }
         // From the last to the first, so that the numbers stay true.
         ends.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
@@ -255,7 +255,7 @@ impl Chat {
         }
     }
 
-    fn finish(&mut self, number: usize, end: Result<(String, Finish), Error>, out: &mut dyn FnMut(Made)) {
+    fn finish(&mut self, number: usize, end: Result<(String, Finish), Refusal>, out: &mut dyn FnMut(Made)) {
         let sequence = self.sequences.remove(number);
         let (id, usage, timings) = (sequence.id, sequence.usage(), sequence.timings());
         let Sequence { session, slot, mut tokens, filled, forget, .. } = sequence;
@@ -267,10 +267,7 @@ impl Chat {
         }
         out(match end {
             Ok((text, finish)) => Made::Done { id, text, finish, usage, timings },
-            Err(error) => Made::Failed {
-                id,
-                refusal: Refusal { code: ErrorCode::Internal, message: error.to_string() },
-            },
+            Err(refusal) => Made::Failed { id, refusal },
         });
         let bytes = self.held(&session);
         out(Made::Held { session, bytes });

@@ -1,0 +1,146 @@
+//! What came of it: a line for each harm as it goes, a table at the end, and the same as JSON.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use serde_json::{Map, Value, json};
+
+use super::Options;
+use crate::steps;
+
+/// How a harm ended, if it did not find a broken promise.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// What was promised held.
+    Held(Figures),
+    /// This machine has not what it takes. Never counted as held.
+    Skipped(String),
+}
+
+/// What was measured, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Figures(Map<String, Value>);
+
+impl Figures {
+    /// One more, named with its unit.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn held(self) -> Result<Outcome> {
+        Ok(Outcome::Held(self))
+    }
+}
+
+impl From<Map<String, Value>> for Figures {
+    fn from(figures: Map<String, Value>) -> Self {
+        Self(figures)
+    }
+}
+
+/// Milliseconds, for a figure.
+pub(crate) fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The largest, and what 99 of 100 stay below.
+pub(crate) fn spread(times: &mut [Duration]) -> (u64, u64) {
+    times.sort_unstable();
+    let at = |part: usize| times.get((times.len() * part).div_ceil(100).saturating_sub(1)).copied();
+    (ms(at(99).unwrap_or_default()), ms(times.last().copied().unwrap_or_default()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "harm measures from outside, on the clock of whoever waits")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Of a whole run.
+pub(crate) struct Report {
+    head: Value,
+    rows: Vec<Value>,
+    lines: Vec<String>,
+    broken: usize,
+}
+
+impl Report {
+    pub(crate) fn new(options: &Options) -> Self {
+        let form = if options.short { "short" } else { "full" };
+        let head = json!({ "seed": options.seed, "form": form, "cores": std::thread::available_parallelism().map_or(0, usize::from) });
+        Self { head, rows: Vec::new(), lines: Vec::new(), broken: 0 }
+    }
+
+    /// Runs a harm and notes how it ended.
+    pub(crate) fn add(&mut self, name: &str, about: &str, harm: impl FnOnce() -> Result<Outcome>) {
+        let began = now();
+        let outcome = harm();
+        let seconds = began.elapsed().as_secs_f64();
+        let (word, said, figures) = match outcome {
+            Ok(Outcome::Held(Figures(figures))) => ("held", words(&figures), Value::Object(figures)),
+            Ok(Outcome::Skipped(why)) => ("skipped", why, Value::Null),
+            Err(error) => {
+                self.broken += 1;
+                ("BROKEN", format!("{error:#}"), Value::Null)
+            }
+        };
+        let line = format!("{name:12} {word:8} {seconds:7.1} s  {said}");
+        steps::say(&line);
+        self.lines.push(line);
+        self.rows.push(json!({ "name": name, "about": about, "outcome": word, "seconds": seconds,
+            "figures": figures, "words": said }));
+    }
+
+    /// Prints the table and writes both files; an error if a promise was broken.
+    pub(crate) fn close(mut self, folder: &Path) -> Result<()> {
+        self.head["harms"] = Value::Array(self.rows);
+        fs::create_dir_all(folder)?;
+        let text = self.lines.join("\n") + "\n";
+        fs::write(folder.join("report.txt"), &text)?;
+        fs::write(folder.join("report.json"), serde_json::to_vec_pretty(&self.head)?)?;
+        eprint!("\n{text}");
+        steps::say(&format!("the report lies in {}", folder.display()));
+        match self.broken {
+            0 => Ok(()),
+            broken => bail!("{broken} of {} harms broke a promise", self.lines.len()),
+        }
+    }
+}
+
+fn words(figures: &Map<String, Value>) -> String {
+    let one = |(name, value): (&String, &Value)| format!("{name} {value}");
+    figures.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_skipped_has_not_held_and_what_broke_fails_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { seed: 3, short: true, only: Vec::new(), program: None };
+        let mut report = Report::new(&options);
+        report.add("one", "", || Figures::default().with("rounds", 7).held());
+        report.add("two", "", || Ok(Outcome::Skipped("needs root".to_owned())));
+        report.add("three", "", || bail!("a worker is left"));
+        assert!(report.close(folder.path()).unwrap_err().to_string().contains("1 of 3"));
+        let kept: Value =
+            serde_json::from_slice(&fs::read(folder.path().join("report.json")).unwrap()).unwrap();
+        let outcomes: Vec<&str> = (0..3).map(|n| kept["harms"][n]["outcome"].as_str().unwrap()).collect();
+        assert_eq!(outcomes, ["held", "skipped", "BROKEN"]);
+        assert_eq!(kept["seed"], 3);
+    }
+
+    #[test]
+    fn the_spread_names_the_last_and_all_but_the_last_of_a_hundred() {
+        let mut times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
+        assert_eq!(spread(&mut times), (198, 200));
+        assert_eq!(spread(&mut []), (0, 0));
+    }
+}
