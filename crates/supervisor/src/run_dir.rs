@@ -3,9 +3,11 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -21,6 +23,8 @@ use crate::procfs;
 
 /// How long a left-over may take to go after SIGKILL.
 const RECLAIM_WAIT: Duration = Duration::from_secs(8);
+/// How long the lock of a server that is gone may be held on.
+const LET_GO: Duration = Duration::from_secs(2);
 
 /// Why the run folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +104,11 @@ impl RunDir {
             Err(Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
                 drop(lock.read_to_string(&mut holder));
-                return Err(LockError::Held { holder: holder.trim().parse().ok(), path: path.to_owned() });
+                let holder = holder.trim().parse().ok();
+                if !(holder.is_some_and(is_gone) && lets_go(&lock).map_err(failed)?) {
+                    return Err(LockError::Held { holder, path: path.to_owned() });
+                }
+                lock.rewind().map_err(failed)?;
             }
             Err(errno) => return Err(failed(errno.into())),
         }
@@ -135,6 +143,21 @@ impl RunDir {
         };
         entries.flatten().map(|entry| read(entry.path())).collect()
     }
+}
+
+fn is_gone(pid: u32) -> bool {
+    procfs::stat(pid).is_none_or(|stat| stat.is_zombie)
+}
+
+/// A server that was killed in the middle of a spawn leaves a copy of itself that is on its way out, and has the lock
+/// until it is there. Whether it let go in time.
+fn lets_go(lock: &File) -> io::Result<bool> {
+    let (same, (done, waited)) = (lock.try_clone()?, mpsc::channel());
+    thread::Builder::new().name("lock".into()).spawn(move || {
+        // Nobody hears it that comes too late, and then this process is about to end.
+        drop(done.send(flock(&same, FlockOperation::LockExclusive)));
+    })?;
+    Ok(matches!(waited.recv_timeout(LET_GO), Ok(Ok(()))))
 }
 
 /// Ends what an earlier server left behind and says what that was. Call it once at the start, before any spawn; it
@@ -210,6 +233,32 @@ mod tests {
         assert!(matches!(second, LockError::Held { holder: Some(pid), .. } if pid == me));
         assert!(second.to_string().contains(&format!("process {me}")), "{second}");
         drop(first);
+    }
+
+    #[test]
+    fn a_lock_that_a_dead_servers_copy_still_has_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(RunDir::lock(folder.path()).unwrap());
+        let mut dead = sleeper("a server");
+        dead.kill().unwrap();
+        dead.wait().unwrap();
+        fs::write(folder.path().join("lock"), format!("{}\n", dead.id())).unwrap();
+        let copy = File::open(folder.path().join("lock")).unwrap();
+        flock(&copy, FlockOperation::LockExclusive).unwrap();
+        let waiting = thread::spawn({
+            let path = folder.path().to_owned();
+            move || RunDir::lock(&path).map(drop)
+        });
+        thread::park_timeout(Duration::from_millis(100));
+        drop(copy);
+        waiting.join().unwrap().unwrap();
+        let written = fs::read_to_string(folder.path().join("lock")).unwrap();
+        assert_eq!(written.trim(), std::process::id().to_string());
+        // One that does not let go is told all the same.
+        fs::write(folder.path().join("lock"), format!("{}\n", dead.id())).unwrap();
+        let copy = File::open(folder.path().join("lock")).unwrap();
+        flock(&copy, FlockOperation::LockExclusive).unwrap();
+        assert!(matches!(RunDir::lock(folder.path()), Err(LockError::Held { .. })));
     }
 
     fn sleeper(nonce: &str) -> std::process::Child {

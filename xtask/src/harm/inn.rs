@@ -186,7 +186,12 @@ impl Inn {
     pub(crate) fn is_empty(&self, shelf: &Shelf) -> Result<()> {
         let (_, snapshot) = self.get("/manage/snapshot")?;
         let models = snapshot["models"].as_array().context("a snapshot without models")?;
-        ensure!(models.iter().all(|model| model["state"] == "unloaded"), "not all unloaded: {models:?}");
+        // One that has failed holds nothing either.
+        let is_out = |model: &Value| {
+            (model["state"] == "unloaded" || model["state"] == "failed")
+                && model["instances"].as_array().is_some_and(Vec::is_empty)
+        };
+        ensure!(models.iter().all(is_out), "not all unloaded: {models:?}");
         ensure!(models.iter().all(|model| model["in_flight"] == 0), "requests are in flight: {models:?}");
         ensure!(snapshot["budget"]["ram_reserved_bytes"] == 0, "memory is reserved: {}", snapshot["budget"]);
         ensure!(

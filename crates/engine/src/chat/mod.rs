@@ -8,7 +8,7 @@ mod tests;
 
 use std::time::Duration;
 
-use link::{ErrorCode, Finish, Generate, Prompt};
+use link::{Finish, Generate, Prompt};
 use worker::port::{Admitted, Made, Refusal};
 
 use crate::clock::timed;

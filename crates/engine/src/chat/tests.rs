@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use link::{Sampling, Usage};
+use link::{ErrorCode, Sampling, Usage};
 use proptest::prelude::*;
 
 use super::*;
