@@ -2,7 +2,6 @@
 //! not hang, break out or take the server along, which is this process. `INNKEEPER_HOSTILE_FILES` says how many files
 //! (300), `INNKEEPER_HOSTILE_SEED` which ones; `cargo xtask harm --only hostile` tries 10,000.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "the figures are for whoever runs it with --nocapture")]
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -106,7 +105,7 @@ impl Rig {
                     self.supervisor.stop(StopOrder { epoch, at_once: true });
                 }
                 News::Failed(failure) if end.is_empty() => {
-                    end = kind("refused at its load", &failure.message)
+                    end = kind("refused at its load", &failure.message);
                 }
                 News::Stuck { pid } => panic!("worker {pid} is stuck"),
                 News::Released(_) => break,

@@ -155,7 +155,7 @@ fn lets_go(lock: &File) -> io::Result<bool> {
     let (same, (done, waited)) = (lock.try_clone()?, mpsc::channel());
     thread::Builder::new().name("lock".into()).spawn(move || {
         // Nobody hears it that comes too late, and then this process is about to end.
-        drop(done.send(flock(&same, FlockOperation::LockExclusive)));
+        let _ = done.send(flock(&same, FlockOperation::LockExclusive));
     })?;
     Ok(matches!(waited.recv_timeout(LET_GO), Ok(Ok(()))))
 }
@@ -263,7 +263,13 @@ mod tests {
 
     fn sleeper(nonce: &str) -> std::process::Child {
         // The nonce stands in the arguments, as it does for a worker. The shell itself waits, so that nobody is left of it.
-        Command::new("sh").args(["-c", "read -r word", nonce]).stdin(Stdio::piped()).spawn().unwrap()
+        let shell =
+            Command::new("sh").args(["-c", "read -r word", nonce]).stdin(Stdio::piped()).spawn().unwrap();
+        // The system gives a process its arguments a moment after its program.
+        while !procfs::has_argument(shell.id(), nonce) {
+            thread::yield_now();
+        }
+        shell
     }
 
     fn intent(nonce: &str, pid: Option<u32>, start_time: Option<u64>) -> Intent {

@@ -101,7 +101,8 @@ pub(super) fn nemesis(ground: &Ground<'_>, random: &mut Random) -> Result<Outcom
 fn client(port: u16, models: [Counting; 3], history: &History, mut random: Random) {
     while !history.over.load(Ordering::Acquire) {
         let (which, chain) = (random.below(3), random.below(8));
-        let tokens = 20 + random.below(400);
+        // Together they stay within the context that the clients of one model share.
+        let tokens = 20 + random.below(280);
         let before = history.deaths.load(Ordering::Acquire);
         let heard = clients::chat(port, NAMES[which], models[which], chain, tokens, |_| {});
         let died = before % 2 == 1 || history.deaths.load(Ordering::Acquire) != before;
