@@ -25,6 +25,7 @@ pub(crate) fn unloaded(id: &str) -> Model {
         progress: None,
         expected_bytes: None,
         reserve_bytes: None,
+        prediction_error_percent: None,
         waiting: None,
         reloads_per_hour: 0,
         instances: Vec::new(),

@@ -92,7 +92,8 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
         .context("the manager ended before its first sample")?;
     write_down(&desk, &opened, &reclaimed, &tasks).await;
     let desks = Desks {
-        facts: FactsCache::open(&store, &build()),
+        facts: FactsCache::open(&store, "facts", &build()),
+        lessons: FactsCache::open(&store, "lessons", &build()),
         store: store.clone(),
         supervisor: supervisor.clone(),
         desk: desk.clone(),
@@ -185,6 +186,7 @@ fn manager(
     };
     let told = manager::Config {
         reserve_bytes: config.reserve.of(total),
+        gpu_limit: config.gpu_limit.of_gpus(),
         idle_timeout: config.idle_timeout,
         session_timeout: config.session_timeout,
         after_last_session: config.after_last_session,

@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) ram_limit: Amount,
     /// RAM that stays free for others.
     pub(crate) reserve: Amount,
+    /// What models may take of each GPU.
+    pub(crate) gpu_limit: Amount,
     /// Default for every model.
     pub(crate) idle_timeout: IdleTimeout,
     /// A session that has done nothing for so long ends.
@@ -102,8 +104,6 @@ pub(crate) enum ConfigError {
 impl Config {
     /// Checks the layers. The first bad value is the error.
     pub(crate) fn check(layers: &Layers) -> Result<Self, ConfigError> {
-        // No engine here runs on a GPU yet, so nothing obeys this one; a wrong value is told all the same.
-        layers.value("memory.gpu_limit", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?;
         let mut models: BTreeMap<ModelId, ModelConfig> = BTreeMap::new();
         let mut preload: Vec<ModelId> =
             layers.list("preload", |t| t.parse::<ModelId>().map_err(|e| e.to_string()))?;
@@ -124,6 +124,8 @@ impl Config {
             ram_limit: layers
                 .value("memory.ram_limit", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?,
             reserve: layers.value("memory.reserve", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?,
+            gpu_limit: layers
+                .value("memory.gpu_limit", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?,
             idle_timeout: layers.value("idle.idle_timeout", span)?,
             session_timeout: layers.value("idle.session_timeout", span)?,
             after_last_session: layers.value("idle.after_last_session", span)?,

@@ -93,6 +93,7 @@ impl House {
                 after_last_session: Some(config.after_last_session),
                 ram_limit_bytes: Some(config.ram_limit.of(total)),
                 reserve_bytes: Some(config.reserve.of(total)),
+                gpu_limit: Some(config.gpu_limit.of_gpus()),
             })
             .await;
         for (key, value) in values.iter().filter(|(key, _)| !key.starts_with("models.")) {

@@ -8,7 +8,7 @@ use manager::{
     Desk,
     ports::{Expectation, Shelf, ShelfModel},
 };
-use protocol::{Code, ModelId, ModelKind, Problem};
+use protocol::{Code, Lesson, ModelId, ModelKind, Problem};
 use store::{FactsCache, ModelKey, OnShelf, Store};
 use supervisor::Supervisor;
 use tokio::{
@@ -42,6 +42,8 @@ impl Librarian {
 pub(crate) struct Desks {
     pub(crate) store: Arc<Store>,
     pub(crate) facts: FactsCache<Result<Facts, Problem>>,
+    /// What loads have taught, kept over restarts.
+    pub(crate) lessons: FactsCache<Vec<Lesson>>,
     pub(crate) supervisor: Supervisor,
     pub(crate) desk: Desk,
     pub(crate) models: BTreeMap<ModelId, ModelConfig>,
@@ -56,8 +58,11 @@ pub(crate) fn open(desks: Desks) -> (Librarian, impl Future<Output = ()> + Send)
 async fn work(desks: Desks, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
     let mut told: Option<Vec<ShelfModel>> = None;
     let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+    let mut lessons = desks.desk.lessons();
     loop {
-        let shelf = shelf(&desks).await;
+        let found = scan(&desks).await;
+        let there: Vec<ModelKey> = found.iter().map(|one| one.key.clone()).collect();
+        let shelf = shelf(&desks, found, &there).await;
         if told.as_ref() != Some(&shelf) {
             desks.desk.stock(shelf.clone()).await;
             told = Some(shelf);
@@ -70,6 +75,10 @@ async fn work(desks: Desks, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
                 Some(one) => waiting.push(one),
                 None => return,
             },
+            news = lessons.changed() => match news {
+                Ok(()) => keep(&desks, &lessons.borrow_and_update().clone(), &there),
+                Err(_) => return,
+            },
             () = sleep_until(Instant::now() + LOOK) => {}
         }
         // All who ask by now are served by one look.
@@ -79,24 +88,41 @@ async fn work(desks: Desks, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
     }
 }
 
-async fn shelf(desks: &Desks) -> Vec<ShelfModel> {
+/// Keeps what was learned since.
+fn keep(desks: &Desks, lessons: &BTreeMap<String, Vec<Lesson>>, there: &[ModelKey]) {
+    for key in there {
+        let Some(learned) = lessons.get(&key.text()) else { continue };
+        if desks.lessons.get(key).as_ref() == Some(learned) {
+            continue;
+        }
+        if let Err(error) = desks.lessons.put(key, learned.clone(), there) {
+            tracing::debug!("what was learned of a model is not kept: {error}");
+        }
+    }
+}
+
+async fn scan(desks: &Desks) -> Vec<OnShelf> {
     let store = desks.store.clone();
-    let found = match tokio::task::spawn_blocking(move || store.scan()).await {
+    match tokio::task::spawn_blocking(move || store.scan()).await {
         Ok(Ok(scan)) => scan.models,
         Ok(Err(error)) => {
             tracing::warn!("the models folder cannot be read: {error}");
             Vec::new()
         }
         Err(_) => Vec::new(),
-    };
-    let there: Vec<ModelKey> = found.iter().map(|one| one.key.clone()).collect();
+    }
+}
+
+async fn shelf(desks: &Desks, found: Vec<OnShelf>, there: &[ModelKey]) -> Vec<ShelfModel> {
     let mut shelf = Vec::with_capacity(found.len());
     for one in found {
         let facts = match one.trouble {
             Some(_) => None,
-            None => Some(facts(desks, &one, &there).await),
+            None => Some(facts(desks, &one, there).await),
         };
-        shelf.push(entry(one, facts, &desks.models));
+        // Told once, where the files are new: from then on the manager knows better.
+        let lessons = desks.lessons.get(&one.key).unwrap_or_default();
+        shelf.push(entry(one, facts, lessons, &desks.models));
     }
     shelf
 }
@@ -119,6 +145,7 @@ async fn facts(desks: &Desks, found: &OnShelf, there: &[ModelKey]) -> Result<Fac
 fn entry(
     found: OnShelf,
     facts: Option<Result<Facts, Problem>>,
+    lessons: Vec<Lesson>,
     models: &BTreeMap<ModelId, ModelConfig>,
 ) -> ShelfModel {
     let own = models.get(&found.id).cloned().unwrap_or_default();
@@ -134,6 +161,8 @@ fn entry(
         family: facts.as_ref().map(|f| f.family.clone()).unwrap_or_default(),
         quantization: facts.as_ref().map(|f| f.quantization.clone()).unwrap_or_default(),
         size_bytes: found.size_bytes,
+        files: found.key.text(),
+        lessons,
         expected: facts.as_ref().map(expectation),
         trouble,
         pinned: own.pinned,

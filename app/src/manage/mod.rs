@@ -38,6 +38,7 @@ mod settings;
 mod snapshot;
 mod theme;
 mod unload;
+mod yield_memory;
 
 pub use answers::{OneOrAll, Part};
 pub use cancel::{CancelRequest, Cancelled, cancel};
@@ -65,3 +66,4 @@ pub use settings::{ChangeSettings, ReadSettings, change_settings, settings};
 pub use snapshot::{TakeSnapshot, snapshot};
 pub use theme::{Chosen, SetTheme, theme};
 pub use unload::{UnloadModel, unload};
+pub use yield_memory::{YieldMemory, yield_memory};

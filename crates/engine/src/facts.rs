@@ -11,8 +11,8 @@ use crate::weights::Weights;
 
 /// Positions that a sequence has when nobody asks for another number.
 pub(crate) const DEFAULT_CONTEXT: u32 = 8192;
-/// The process, its libraries and stacks, as measured.
-pub(crate) const PROCESS_BYTES: u64 = 6 << 20;
+/// The process's own private memory, stacks and regular expressions included, as measured at ready.
+pub(crate) const PROCESS_BYTES: u64 = 2 << 20;
 
 /// Facts of a GGUF chat model. A model that nothing here serves is refused.
 pub(crate) fn of_gguf(weights: &Weights) -> Result<(Facts, LlamaConfig), Error> {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::{Download, LedgerEvent, ModelId, Problem, Sample, Snapshot, Warning};
+use protocol::{Download, LedgerEvent, Lesson, ModelId, Problem, Sample, Snapshot, Warning};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -49,12 +49,14 @@ pub fn open<L: Launcher, C: Clock>(
     let (changes, changes_seen) = watch::channel(sequence);
     let (sampled, samples_seen) = watch::channel(Arc::new(first_sample));
     let (workers, workers_seen) = watch::channel(Vec::new());
+    let (lessons, lessons_seen) = watch::channel(Arc::default());
     let desk = Desk {
         gate: gate.clone(),
         snapshots: snapshots_seen,
         changes: changes_seen,
         samples: samples_seen,
         workers: workers_seen,
+        lessons: lessons_seen,
         ledger: ledger.clone(),
     };
     let actor = Actor {
@@ -67,7 +69,7 @@ pub fn open<L: Launcher, C: Clock>(
         asks: BTreeMap::new(),
         meters: BTreeMap::new(),
         sequence,
-        shown: Shown { snapshots, changes, samples: sampled, workers },
+        shown: Shown { snapshots, changes, samples: sampled, workers, lessons },
         warnings: warnings.clone(),
         measured_at: now.mono,
         stale: false,
@@ -95,6 +97,7 @@ struct Shown {
     changes: watch::Sender<u64>,
     samples: watch::Sender<Arc<Sample>>,
     workers: watch::Sender<Vec<u32>>,
+    lessons: watch::Sender<Arc<BTreeMap<String, Vec<Lesson>>>>,
 }
 
 struct Actor<L: Launcher, C> {
@@ -212,8 +215,11 @@ impl<L: Launcher, C: Clock> Actor<L, C> {
     /// Lets something happen and carries out what comes of it. Whoever is answered can see the new state already.
     fn happen(&mut self, event: Event, downloads: &watch::Receiver<Vec<Download>>) {
         let now = self.clock.now();
-        let Actions { list, changed } = step::step(&mut self.house, event, now);
+        let Actions { list, changed, learned } = step::step(&mut self.house, event, now);
         self.stale |= changed;
+        if learned {
+            self.shown.lessons.send_replace(Arc::new(self.house.lessons()));
+        }
         let mut answers = Vec::new();
         for action in list {
             match action {

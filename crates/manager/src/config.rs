@@ -76,6 +76,27 @@ impl Default for Deadlines {
     }
 }
 
+/// What models may take of each GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuLimit {
+    /// Hundredths of a percent of its memory, 0 to 10,000.
+    Share(u32),
+    /// Bytes.
+    Bytes(u64),
+}
+
+impl GpuLimit {
+    /// In bytes, of a device with so many.
+    pub(crate) fn of(self, total_bytes: u64) -> u64 {
+        match self {
+            Self::Share(share) => {
+                u64::try_from(u128::from(total_bytes) * u128::from(share) / 10_000).unwrap_or(total_bytes)
+            }
+            Self::Bytes(bytes) => bytes.min(total_bytes),
+        }
+    }
+}
+
 /// What the manager is told once, at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -85,6 +106,8 @@ pub struct Config {
     pub ram_limit_bytes: u64,
     /// MemAvailable that is left to others, in bytes.
     pub reserve_bytes: u64,
+    /// What models may take of each GPU.
+    pub gpu_limit: GpuLimit,
     /// For models that have no idle timeout of their own.
     pub idle_timeout: IdleTimeout,
     /// A session ends this long after its last request.
@@ -108,6 +131,7 @@ impl Config {
             server,
             ram_limit_bytes,
             reserve_bytes: 1 << 30,
+            gpu_limit: GpuLimit::Share(9000),
             idle_timeout: IdleTimeout::After { ms: 15 * 60_000 },
             session_timeout: IdleTimeout::After { ms: 5 * 60_000 },
             after_last_session: IdleTimeout::After { ms: 60_000 },

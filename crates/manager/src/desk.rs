@@ -1,15 +1,16 @@
 //! Management: reading how things stand, and every verb but the lease.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
 use protocol::{
-    CleanUp, CleanUpScope, EventKind, Expected, IdleTimeout, Kept, LedgerEvent, Model, ModelId, ModelState,
-    Plan, Problem, Receipt, Reloaded, Sample, SessionKind, Snapshot,
+    CleanUp, CleanUpScope, EventKind, Expected, IdleTimeout, Kept, LedgerEvent, Lesson, Model, ModelId,
+    ModelState, Plan, Problem, Receipt, Reloaded, Sample, SessionKind, Snapshot,
 };
 use tokio::sync::{broadcast, watch};
 
 use crate::{
+    config::GpuLimit,
     event::{Answer, Event, Manner, Ticket},
     gate::Gate,
     ledger::Ledger,
@@ -100,6 +101,8 @@ pub struct Defaults {
     pub ram_limit_bytes: Option<u64>,
     /// MemAvailable that is left to others, in bytes.
     pub reserve_bytes: Option<u64>,
+    /// What models may take of each GPU.
+    pub gpu_limit: Option<GpuLimit>,
 }
 
 /// Everything about models but leases. Cheap to clone; reads never block and reset nothing.
@@ -110,6 +113,7 @@ pub struct Desk {
     pub(crate) changes: watch::Receiver<u64>,
     pub(crate) samples: watch::Receiver<Arc<Sample>>,
     pub(crate) workers: watch::Receiver<Vec<u32>>,
+    pub(crate) lessons: watch::Receiver<Arc<BTreeMap<String, Vec<Lesson>>>>,
     pub(crate) ledger: Arc<Ledger>,
 }
 
@@ -132,6 +136,11 @@ impl Desk {
     /// The processes that hold models, for the sampler to watch.
     pub fn workers(&self) -> watch::Receiver<Vec<u32>> {
         self.workers.clone()
+    }
+
+    /// What was learned of files, by what they are; for whoever keeps it over restarts.
+    pub fn lessons(&self) -> watch::Receiver<Arc<BTreeMap<String, Vec<Lesson>>>> {
+        self.lessons.clone()
     }
 
     /// Ledger events from now on. Whoever reads too slowly misses the oldest and is told so.
@@ -262,6 +271,17 @@ impl Desk {
     /// Ends a session (the id is the shown one) and has its conversations forgotten. Whether there was one.
     pub async fn end_session(&self, id: &str, by: String) -> bool {
         self.found(|ticket| Event::EndSession { ticket, id: id.to_owned(), by }).await
+    }
+
+    /// Gives the machine's memory to others for so many minutes: everything is unloaded, and no load begins before. 0 ends
+    /// it. Returns when what was loaded is gone.
+    pub async fn yield_memory(&self, minutes: u32, by: String) -> Result<(), Problem> {
+        let asked_by = by.clone();
+        self.gate.ask(|ticket| Event::Yield { ticket, minutes, by: asked_by }).await?;
+        if minutes > 0 {
+            self.unload_all(false, by).await;
+        }
+        Ok(())
     }
 
     /// Stops: nothing new is taken, every model is unloaded, all at the same time. Returns when nothing is left,

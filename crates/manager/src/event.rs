@@ -61,6 +61,8 @@ pub(crate) enum Event {
     Presence { key: String, kind: SessionKind, label: String, open: bool },
     /// A session shall end; `id` is the shown one.
     EndSession { ticket: Ticket, id: String, by: String },
+    /// No load may begin for so many minutes; 0: from now on again.
+    Yield { ticket: Ticket, minutes: u32, by: String },
     /// The server stops.
     ShutDown { ticket: Ticket },
     /// The launcher told something.

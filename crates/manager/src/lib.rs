@@ -18,6 +18,7 @@ mod gate;
 mod handle;
 mod lease;
 mod ledger;
+mod lessons;
 mod meter;
 mod model;
 mod policy;
@@ -33,7 +34,7 @@ mod words;
 mod tests;
 
 pub use actor::open;
-pub use config::{Config, Deadlines, ServerFacts};
+pub use config::{Config, Deadlines, GpuLimit, ServerFacts};
 pub use desk::{Defaults, Desk, HistoryPage, HistoryQuery, LoadWish, Note};
 pub use handle::Handle;
 pub use lease::{Lease, LeaseWish, SessionWish};

@@ -12,6 +12,7 @@ use protocol::{Code, Failure, IdleTimeout, ModelState, Progress, Reason, Receipt
 use crate::{
     event::Ticket,
     forecast::Forecast,
+    lessons,
     policy::Due,
     ports::{Epoch, Measured, Now, ReadyFacts, ShelfModel},
     queue::{Caller, Queue},
@@ -135,6 +136,8 @@ pub(crate) struct Worker {
     pub(crate) begun: Now,
     /// Why and for whom, for the ledger.
     pub(crate) loaded_for: (&'static str, String),
+    /// Which files it was made from.
+    pub(crate) files: String,
     /// Expected before the load; `None`: the file was not inspected.
     pub(crate) expected: Option<Forecast>,
     /// Reserved before the load, in bytes.
@@ -174,6 +177,20 @@ impl Worker {
     pub(crate) fn suits(&self, context: Option<u32>) -> bool {
         let loaded = self.facts.as_ref().map(|facts| facts.context);
         context.is_none_or(|wanted| self.context == Some(wanted) || loaded == Some(wanted))
+    }
+}
+
+impl Record {
+    /// Learns from what the instance holds; `measured` in private bytes. Whether it is worth writing down.
+    pub(crate) fn learn(&mut self, measured: u64) -> bool {
+        let at_rest = self.state.leases().is_none_or(Leases::is_empty);
+        let Some(worker) = self.state.worker() else { return false };
+        let Some(facts) = worker.facts.as_ref().filter(|_| worker.files == self.shelf.files) else {
+            return false;
+        };
+        let of = (facts.device.clone(), facts.context);
+        let kept = at_rest.then(|| worker.held.values().sum());
+        lessons::seen(&mut self.shelf.lessons, (&of.0, of.1), measured, kept)
     }
 }
 
@@ -380,7 +397,7 @@ impl Record {
     /// What a load with this context will take, if the file was inspected.
     pub(crate) fn expected(&self, context: Option<u32>) -> Option<Forecast> {
         let expected = self.shelf.expected.as_ref()?;
-        Some(Forecast::new(expected, context.or(self.shelf.context)))
+        Some(Forecast::new(expected, context.or(self.shelf.context), &self.shelf.lessons))
     }
 
     /// The same, or the file's own size where nothing better is known.

@@ -4,8 +4,8 @@
 use std::{fs::File, io, sync::Arc, time::Duration};
 
 use protocol::{
-    Download, Failure, IdleTimeout, LedgerEvent, Method, ModelId, ModelKind, Problem, Progress, Quality,
-    Warning,
+    Download, Failure, IdleTimeout, LedgerEvent, Lesson, Method, ModelId, ModelKind, Problem, Progress,
+    Quality, Warning,
 };
 use tokio::sync::watch;
 
@@ -46,6 +46,10 @@ pub struct ShelfModel {
     pub quantization: String,
     /// On disk.
     pub size_bytes: u64,
+    /// Which files these are: another text, other files under the same name.
+    pub files: String,
+    /// What earlier instances of these files took. Read where the files are new; from then on the manager knows better.
+    pub lessons: Vec<Lesson>,
     /// What a load is expected to take; `None` until inspected.
     pub expected: Option<Expectation>,
     /// Why it cannot be loaded: a load is refused with exactly this.

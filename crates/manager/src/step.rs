@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use protocol::{LedgerEvent, Model, ModelId, Problem, Receipt, Time};
+use protocol::{LedgerEvent, Lesson, Model, ModelId, Problem, Receipt, Time};
 
 use crate::{
     config::Config,
     event::{Action, Answer, Event, Line, Ticket},
     model::{Await, Draining, Loading, Ready, Record, Retry, State},
+    policy::Due,
     ports::{Epoch, MemorySample, Now},
     pressure::Guard,
     queue::{Queue, Waiter},
@@ -49,6 +50,8 @@ pub(crate) struct House {
     pub(crate) stopping: Option<Vec<Ticket>>,
     /// Bytes that came back after the last measurement, and when the last of them did, in Unix milliseconds.
     pub(crate) freed: Option<(i64, u64)>,
+    /// No load begins before.
+    pub(crate) yield_until: Option<Due>,
     /// Whether the machine runs short.
     pub(crate) pressure: Guard,
     next_epoch: u64,
@@ -63,6 +66,8 @@ pub(crate) struct Actions {
     pub(crate) list: Vec<Action>,
     /// Whether life-cycle state may have changed.
     pub(crate) changed: bool,
+    /// Whether something was learned that is worth keeping.
+    pub(crate) learned: bool,
 }
 
 /// Lets one thing happen.
@@ -85,6 +90,7 @@ impl House {
             sample: None,
             stopping: None,
             freed: None,
+            yield_until: None,
             pressure: Guard::default(),
             next_epoch: 1,
             next_place: 1,
@@ -96,6 +102,13 @@ impl House {
     /// Bytes that models have reserved: a fold, since the reservations live in the states.
     pub(crate) fn reserved(&self) -> u64 {
         self.models.values().filter_map(|r| r.state.worker()).map(|w| w.reserved()).sum()
+    }
+
+    /// What was learned of files, by what they are.
+    pub(crate) fn lessons(&self) -> BTreeMap<String, Vec<Lesson>> {
+        let taught =
+            self.models.values().map(|record| &record.shelf).filter(|shelf| !shelf.lessons.is_empty());
+        taught.map(|shelf| (shelf.files.clone(), shelf.lessons.clone())).collect()
     }
 
     /// The processes that hold models.
@@ -154,6 +167,7 @@ impl Turn<'_> {
             Event::Defaults { ticket, defaults } => self.set_defaults(ticket, defaults),
             Event::Presence { key, kind, label, open } => self.presence(&key, kind, &label, open),
             Event::EndSession { ticket, id, by } => self.end_session_by_id(ticket, &id, &by),
+            Event::Yield { ticket, minutes, by } => self.yield_memory(ticket, minutes, by),
             Event::ShutDown { ticket } => self.shut_down(ticket),
             Event::News { epoch, heard } => self.news(epoch, heard),
             Event::Sampled(sample, speeds) => self.sampled(sample, &speeds),

@@ -4,6 +4,7 @@ mod actor;
 mod crashes;
 mod doubles;
 mod leases;
+mod lessons;
 mod plans;
 mod rig;
 mod room;

@@ -62,7 +62,7 @@ fn instance(worker: &Worker) -> Option<Instance> {
         context: facts.map_or(0, |facts| facts.context),
         sandbox: facts.map_or_else(String::new, |facts| facts.sandbox.clone()),
         memory: worker.memory.map(memory),
-        predicted_bytes: worker.expected.map(|expected| expected.predicted_bytes()),
+        predicted_bytes: worker.expected.map(|expected| expected.predicted_bytes),
         tokens_per_second: worker.tokens_per_second,
     })
 }
@@ -109,8 +109,9 @@ pub(crate) fn model(id: &ModelId, record: &Record, house: &House, busy: &BTreeSe
             State::Loading(loading) => loading.progress.clone(),
             _ => None,
         },
-        expected_bytes: expected.map(|expected| expected.predicted_bytes()),
+        expected_bytes: expected.map(|expected| expected.predicted_bytes),
         reserve_bytes: expected.map(|expected| expected.reserve_bytes()),
+        prediction_error_percent: record.shelf.lessons.last().map(|lesson| lesson.error_percent),
         waiting: waiting(record, now),
         reloads_per_hour: record.past.reloads_per_hour(now.mono),
         instances: record.state.worker().and_then(instance).into_iter().collect(),
@@ -190,7 +191,7 @@ fn budget(house: &House) -> Budget {
             .iter()
             .map(|gpu| GpuBudget {
                 index: gpu.index,
-                limit_bytes: gpu.memory_total_bytes,
+                limit_bytes: house.config.gpu_limit.of(gpu.memory_total_bytes),
                 reserved_bytes: used(gpu.index),
             })
             .collect(),
@@ -224,7 +225,7 @@ pub(crate) fn snapshot(
         gpus: sample.map(|sample| sample.gpus.clone()).unwrap_or_default(),
         budget: budget(house),
         books: sample.map(|sample| books(sample, &house.pids())).unwrap_or_default(),
-        yield_until: None,
+        yield_until: house.yield_until.map(|due| Time::from_unix_ms(due.wall_ms)),
         downloads,
         models: house.models.iter().map(|(id, record)| model(id, record, house, &busy, now)).collect(),
         sessions: sessions(house, &busy),

@@ -187,6 +187,19 @@ pub(crate) fn under_pressure(model: &ModelId, sign: Sign) -> Problem {
     .retry_after(10)
 }
 
+/// Loads are refused while the machine is somebody else's.
+pub(crate) fn yields(model: &ModelId, seconds: u64) -> Problem {
+    Problem::new(
+        Code::Draining,
+        format!(
+            "`{model}` is not loaded: the machine's memory was given to others for {} min more.",
+            seconds.div_ceil(60)
+        ),
+        "End that on the Resources page (or POST /manage/yield with minutes=0), or ask again then.",
+    )
+    .retry_after(seconds)
+}
+
 /// What those are told who waited for room in vain.
 pub(crate) fn waited_for_room(model: &ModelId, seconds: u64, reason: &str) -> Problem {
     Problem::new(

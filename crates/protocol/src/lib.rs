@@ -27,7 +27,7 @@ pub use measured::{
     Amount, MeasuredPoint, Measurements, ModelPerformance, Performance, Spread, WindowPerformance,
 };
 pub use model::{Failure, Instance, Memory, Model, ModelKind, ModelState, Progress, Quality, Waiting};
-pub use plan::{Plan, Prediction, Refused};
+pub use plan::{Lesson, Plan, Prediction, Refused};
 pub use problem::{Code, Problem, ProblemBody};
 pub use receipt::{DeviceReturn, Method, RamReturn, Reason, Receipt, Verdict};
 pub use session::{RequestState, RequestView, Session, SessionKind};

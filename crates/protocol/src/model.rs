@@ -186,6 +186,9 @@ pub struct Model {
     /// touches; `null` until the file was inspected.
     #[serde(default)]
     pub reserve_bytes: Option<u64>,
+    /// By how much the prediction of the last load missed the private bytes at ready; `null` before it.
+    #[serde(default)]
+    pub prediction_error_percent: Option<f64>,
     /// Why it waits, in the state `waiting`.
     #[serde(default)]
     pub waiting: Option<Waiting>,

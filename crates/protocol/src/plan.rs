@@ -16,10 +16,32 @@ pub struct Prediction {
     pub kv_cache_bytes: u64,
     /// Scratch at its cap.
     pub scratch_bytes: u64,
-    /// Measured / predicted of earlier loads; 1 before the first.
+    /// The four parts come from the file's header; what measurement made of their sum, as a factor. 1 before the first
+    /// load.
     pub learned_factor: f64,
-    /// Of the last load; `null` before it.
+    /// By how much the prediction of the last load missed, at ready; `null` before it.
     pub error_percent: Option<f64>,
+}
+
+/// What instances of a file took with one context, as measured. Predictions of the next one are corrected by it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lesson {
+    /// `cpu` or `gpu:0`.
+    pub device: String,
+    /// Positions that a sequence could have.
+    pub context: u32,
+    /// Private bytes at ready.
+    pub ready_bytes: u64,
+    /// The same by the file's header alone.
+    pub header_bytes: u64,
+    /// The most private bytes ever seen.
+    pub peak_bytes: u64,
+    /// Private bytes when nobody was served and most was kept for sessions.
+    pub rest_bytes: u64,
+    /// What was kept for sessions then.
+    pub rest_held_bytes: u64,
+    /// By how much the prediction of the last load missed the private bytes at ready.
+    pub error_percent: f64,
 }
 
 /// A refusal inside a plan.

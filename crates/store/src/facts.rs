@@ -33,9 +33,9 @@ struct Read<T> {
 }
 
 impl<T: Clone + Serialize + DeserializeOwned> FactsCache<T> {
-    /// The cache of a store. A file that is broken, or of another build, counts as empty.
-    pub fn open(store: &Store, build: &str) -> Self {
-        let path = store.prepared_dir().join("facts.json");
+    /// The cache of this name in a store. A file that is broken, or of another build, counts as empty.
+    pub fn open(store: &Store, name: &str, build: &str) -> Self {
+        let path = store.prepared_dir().join(name).with_extension("json");
         let read = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Read<T>>(&bytes).ok());
         let facts = read.filter(|read| read.build == build).map(|read| read.facts).unwrap_or_default();
         Self { path, build: build.to_owned(), facts: Mutex::new(facts) }
@@ -75,14 +75,18 @@ mod tests {
     fn facts_outlive_the_process_but_not_the_build_or_the_file() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
-        let cache = FactsCache::<u32>::open(&store, "one");
+        let cache = FactsCache::<u32>::open(&store, "facts", "one");
         cache.put(&key(1), 11, &[]).unwrap();
         cache.put(&key(2), 22, &[key(1)]).unwrap();
-        let again = FactsCache::<u32>::open(&store, "one");
+        let again = FactsCache::<u32>::open(&store, "facts", "one");
         assert_eq!((again.get(&key(1)), again.get(&key(2)), again.get(&key(3))), (Some(11), Some(22), None));
         again.put(&key(3), 33, &[key(2)]).unwrap();
-        assert_eq!(FactsCache::<u32>::open(&store, "one").get(&key(1)), None, "its file has gone");
-        assert_eq!(FactsCache::<u32>::open(&store, "two").get(&key(2)), None, "it is of another build");
+        assert_eq!(FactsCache::<u32>::open(&store, "facts", "one").get(&key(1)), None, "its file has gone");
+        assert_eq!(
+            FactsCache::<u32>::open(&store, "facts", "two").get(&key(2)),
+            None,
+            "it is of another build"
+        );
     }
 
     #[test]
@@ -90,9 +94,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
         fs::write(store.prepared_dir().join("facts.json"), "{ not json").unwrap();
-        let cache = FactsCache::<u32>::open(&store, "one");
+        let cache = FactsCache::<u32>::open(&store, "facts", "one");
         assert_eq!(cache.get(&key(1)), None);
         cache.put(&key(1), 5, &[]).unwrap();
-        assert_eq!(FactsCache::<u32>::open(&store, "one").get(&key(1)), Some(5));
+        assert_eq!(FactsCache::<u32>::open(&store, "facts", "one").get(&key(1)), Some(5));
     }
 }

@@ -107,7 +107,7 @@ impl FileKey {
 
 impl ModelKey {
     /// The key as text, for files.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let one = |key: &FileKey| format!("{:x}-{:x}-{}-{}", key.device, key.inode, key.size, key.mtime_ns);
         self.0.iter().map(one).collect::<Vec<_>>().join("+")
     }

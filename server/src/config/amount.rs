@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use manager::GpuLimit;
+
 /// `80%`, `12GiB`, `512MiB`, `1.5GB`, or a plain number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Amount {
@@ -17,6 +19,15 @@ pub(crate) enum Amount {
 pub(crate) struct BadAmount(String);
 
 impl Amount {
+    /// As the manager takes it for GPUs, whose memory is known later.
+    pub(crate) fn of_gpus(self) -> GpuLimit {
+        match self {
+            // At most 10,000, and not negative.
+            Self::Percent(percent) => GpuLimit::Share((percent * 100.0).round() as u32),
+            Self::Bytes(bytes) => GpuLimit::Bytes(bytes),
+        }
+    }
+
     /// The amount in bytes, of a whole of so many.
     pub(crate) fn of(self, total_bytes: u64) -> u64 {
         match self {

@@ -225,6 +225,6 @@ pub(crate) fn check(weights: &Weights) -> Result<(), Error> {
 /// Private memory that the tokenizer of this file takes.
 pub(crate) fn bytes(weights: &Weights) -> u64 {
     let entries = |key| weights.metadata().length(key).unwrap_or(0);
-    // A span of 8 bytes and 8 to 16 bytes of slots for each entry, the patterns beside.
-    (entries(TOKENS) + entries(MERGES)) * 20 + (2 << 20)
+    // A span of 8 bytes and 8 to 16 bytes of slots for each entry.
+    (entries(TOKENS) + entries(MERGES)) * 20
 }

@@ -8,6 +8,7 @@ use super::{Turn, room::Ask, take_loading, take_ready};
 use crate::{
     admission::Admission,
     event::{Action, Line},
+    lessons,
     model::{Await, Leases, Loading, Ready, Record, Retry, State, Worker},
     policy,
     ports::{ReadyFacts, StartOrder},
@@ -49,6 +50,7 @@ impl Turn<'_> {
             pid: None,
             begun: self.now,
             loaded_for,
+            files: record.shelf.files.clone(),
             expected: record.expected(asked),
             reserve_bytes: record.forecast(asked).reserve_bytes(),
             context,
@@ -74,6 +76,10 @@ impl Turn<'_> {
         }
         if let Some(trouble) = &record.shelf.trouble {
             return Err(trouble.clone());
+        }
+        if let Some(until) = self.house.yield_until {
+            let seconds = until.boot.saturating_sub(self.now.boot).as_secs() + 1;
+            return Err(words::yields(id, seconds));
         }
         match self.house.pressure.refuses(self.now.mono) {
             Some(sign) => Err(words::under_pressure(id, sign)),
@@ -145,6 +151,7 @@ impl Turn<'_> {
             bytes_after: worker.memory.map(|memory| memory.private_bytes),
             detail: format!("{}, {} threads, context {}", facts.device, facts.threads, facts.context),
         });
+        self.learn_at_ready(record, &mut worker, &facts);
         worker.facts = Some(facts);
         if let Some(wish) = queue.wish() {
             worker.idle_timeout = wish.idle_timeout;
@@ -167,6 +174,18 @@ impl Turn<'_> {
         };
         record.state = State::Ready(Box::new(ready));
         self.serve(id, record);
+    }
+
+    /// What it took corrects the next prediction, and its own reservation if it was more than expected.
+    fn learn_at_ready(&mut self, record: &mut Record, worker: &mut Worker, facts: &ReadyFacts) {
+        let (Some(expected), Some(memory)) = (worker.expected, facts.memory) else { return };
+        worker.reserve_bytes = worker.reserve_bytes.max(expected.reserve_at_ready(memory.private_bytes));
+        if worker.files == record.shelf.files {
+            let of = (facts.device.as_str(), facts.context);
+            let (header, predicted) = (expected.header_bytes(), expected.predicted_bytes);
+            lessons::at_ready(&mut record.shelf.lessons, of, header, predicted, memory.private_bytes);
+            self.actions.learned = true;
+        }
     }
 
     /// Gives everybody in a ready model's queue what they wait for, as far as there are places; whoever needs

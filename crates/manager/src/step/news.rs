@@ -91,6 +91,9 @@ impl Turn<'_> {
             let failure = self.failure(code, message, hint);
             self.failed(id, record, failure);
         }
+        if let Some(held) = release.held {
+            self.actions.learned |= record.learn(held.private_bytes);
+        }
         match take(record) {
             State::Unloading(s) => {
                 self.conclude(id, record, s.worker, s.farewell, s.next, release);
@@ -156,7 +159,9 @@ impl Turn<'_> {
             let measured = sample.workers.iter().find(|(pid, _)| Some(*pid) == worker.pid);
             if let Some((_, measured)) = measured {
                 worker.memory = Some(*measured);
+                self.actions.learned |= record.learn(measured.private_bytes);
             }
+            let Some(worker) = record.state.worker_mut() else { continue };
             worker.tokens_per_second =
                 speeds.iter().find(|(epoch, _)| *epoch == worker.epoch).map(|(_, speed)| *speed);
         }

@@ -49,9 +49,9 @@ impl Turn<'_> {
         Plan {
             model: id.clone(),
             fits: refusal.is_none() && waits_for.is_none(),
-            predicted_bytes: forecast.predicted_bytes(),
+            predicted_bytes: forecast.predicted_bytes,
             reserve_bytes: forecast.reserve_bytes(),
-            mapped_bytes: forecast.mapped_bytes,
+            mapped_bytes: forecast.mapped_bytes(),
             prediction: forecast.prediction(),
             free_after_bytes: self.free_after(forecast.reserve_bytes(), ask, &evict),
             evict: evict.into_iter().map(|model| self.expected_back(model)).collect(),

@@ -17,6 +17,10 @@ impl Turn<'_> {
     /// Lets every deadline of a model that has come do what it is there for.
     pub(super) fn pass_time(&mut self) {
         let now = self.now;
+        if self.house.yield_until.is_some_and(|until| until.boot <= now.boot) {
+            self.house.yield_until = None;
+            self.changed();
+        }
         let queue_wait = self.deadlines().queue_wait;
         self.with_each(|turn, id, record| {
             let late = record.state.queue_mut().map(|queue| queue.expired(now, queue_wait));
@@ -111,5 +115,12 @@ pub(super) fn next_deadline(house: &House, now: Now) -> Option<Duration> {
         house.sessions.ends_at(key, &busy, house.config.session_timeout, deadlines).map(|due| due.boot)
     });
     let of_age = house.next_of_age(now).map(on_boot);
-    house.models.values().filter_map(of_model).chain(sessions).chain(of_age).min()
+    house
+        .models
+        .values()
+        .filter_map(of_model)
+        .chain(sessions)
+        .chain(of_age)
+        .chain(house.yield_until.map(|due| due.boot))
+        .min()
 }

@@ -258,13 +258,16 @@ impl Turn<'_> {
             match self.house.models.get_mut(&found.id) {
                 Some(record) => {
                     record.on_shelf = true;
-                    if record.shelf.size_bytes != found.size_bytes && matches!(record.state, State::Failed(_))
-                    {
+                    let same = record.shelf.files == found.files;
+                    if !same && matches!(record.state, State::Failed(_)) {
                         // Another file has taken its place: what the old one did is not held against it.
                         record.state = State::Unloaded;
                         record.past = Default::default();
                     }
-                    record.shelf = found;
+                    let learned = std::mem::replace(&mut record.shelf, found).lessons;
+                    if same {
+                        record.shelf.lessons = learned;
+                    }
                 }
                 None => {
                     self.house.models.insert(found.id.clone(), Record::new(found));
@@ -297,6 +300,21 @@ impl Turn<'_> {
         config.after_last_session = defaults.after_last_session.unwrap_or(config.after_last_session);
         config.ram_limit_bytes = defaults.ram_limit_bytes.unwrap_or(config.ram_limit_bytes);
         config.reserve_bytes = defaults.reserve_bytes.unwrap_or(config.reserve_bytes);
+        config.gpu_limit = defaults.gpu_limit.unwrap_or(config.gpu_limit);
+        self.answer(ticket, Ok(Answer::Done));
+    }
+
+    /// The machine is somebody else's for a while. What is loaded is unloaded by whoever asks for this.
+    pub(super) fn yield_memory(&mut self, ticket: Ticket, minutes: u32, by: String) {
+        self.changed();
+        self.house.yield_until = (minutes > 0).then(|| policy::after(self.now, u64::from(minutes) * 60_000));
+        let reason = match minutes {
+            0 => "loads are allowed again".to_owned(),
+            minutes => format!("no loads for {minutes} min"),
+        };
+        let (model, duration_ms, bytes_before, bytes_after, detail) = (None, None, None, None, String::new());
+        let kind = EventKind::Settings;
+        self.log(Line { kind, model, reason, by, duration_ms, bytes_before, bytes_after, detail });
         self.answer(ticket, Ok(Answer::Done));
     }
 

@@ -63,6 +63,8 @@ pub(crate) fn shelf(name: &str, reserve_mib: u64) -> ShelfModel {
         family: "llama".to_owned(),
         quantization: "Q4_1".to_owned(),
         size_bytes: 50 * MIB,
+        files: name.to_owned(),
+        lessons: Vec::new(),
         expected: Some(Expectation {
             weights_bytes: reserve_mib * MIB / 2,
             kv_bytes_per_token: reserve_mib * MIB / 2 / 2048,
