@@ -102,3 +102,40 @@ fn a_limit_that_is_set_while_the_server_runs_holds_at_once_and_is_kept() {
     let locked = two_copies("300MiB");
     assert_eq!(locked.verb("settings", &[("ram_limit", "200MiB")]).0, 409, "the environment decides");
 }
+
+#[test]
+fn a_prediction_is_near_before_the_first_load_and_nearer_after_it_also_over_a_restart() {
+    let inn = Inn::open(&[]);
+    let before = plan(&inn, "smollm2");
+    assert_eq!(before["prediction"]["error_percent"], Value::Null);
+    assert_eq!(inn.verb("load", &[("model", "smollm2")]).0, 200);
+    let ready = common::private_bytes(inn.worker_pid("smollm2")) as f64;
+    let off = |plan: &Value| (plan["predicted_bytes"].as_f64().unwrap() / ready - 1.0) * 100.0;
+    println!(
+        "before the first load: {:+.1} %, after it: {:+.1} %",
+        off(&before),
+        off(&plan(&inn, "smollm2"))
+    );
+    assert!((-5.0..15.0).contains(&off(&before)), "{:+.1} % off: {before:#}", off(&before));
+    assert!(off(&plan(&inn, "smollm2")).abs() < 5.0);
+    assert_eq!(inn.verb("unload", &[("model", "smollm2")]).0, 200);
+    let kept = inn.data.path().join("prepared/lessons.json");
+    let end = Instant::now() + SOON;
+    while !std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("ready_bytes")) {
+        assert!(Instant::now() < end, "nothing was kept");
+        inn.verb("rescan", &[]);
+    }
+}
+
+#[test]
+fn memory_that_is_given_to_others_is_free_until_that_is_ended() {
+    let inn = Inn::open(&[]);
+    assert_eq!(inn.verb("load", &[("model", "smollm2")]).0, 200);
+    let pid = inn.worker_pid("smollm2");
+    let (status, snapshot) = inn.verb("yield", &[("minutes", "5")]);
+    assert_eq!(status, 200, "{snapshot:#}");
+    assert!(snapshot["yield_until"].is_string() && !alive(pid), "{snapshot:#}");
+    assert_eq!(inn.verb("load", &[("model", "smollm2")]).0, 503);
+    assert_eq!(inn.verb("yield", &[("minutes", "0")]).1["yield_until"], Value::Null);
+    assert_eq!(inn.verb("load", &[("model", "smollm2")]).0, 200);
+}
