@@ -14,6 +14,7 @@ mod events;
 mod export;
 mod fetches;
 mod guard;
+mod hold;
 mod house;
 mod librarian;
 mod logs;

@@ -18,7 +18,7 @@ use crate::{
     answer::{Answer, negotiate},
     assets,
     compose::House,
-    events, export, guard, logs, metrics, openai, pages,
+    events, export, guard, hold, logs, metrics, openai, pages,
 };
 
 /// The whole site: guarded, then routed.
@@ -54,6 +54,7 @@ pub(crate) fn routes(house: &House) -> Router {
         .merge(v1)
         .route("/events", get(events::events))
         // Outside the layer that holds a whole answer in memory.
+        .route("/manage/hold", post(hold::hold))
         .route("/manage/history.csv", get(export::csv))
         .route("/manage/history.json", get(export::json))
         .route("/metrics", get(metrics::metrics))

@@ -139,3 +139,24 @@ fn memory_that_is_given_to_others_is_free_until_that_is_ended() {
     assert_eq!(inn.verb("yield", &[("minutes", "0")]).1["yield_until"], Value::Null);
     assert_eq!(inn.verb("load", &[("model", "smollm2")]).0, 200);
 }
+
+#[test]
+fn a_command_keeps_its_model_in_use_and_lets_go_of_it_when_it_ends_or_is_killed() {
+    let inn = Inn::open(&[]);
+    let with = |script: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_innkeeper"))
+            .args(["with", "smollm2", "--server", &inn.url, "--", "sh", "-c", script])
+            .spawn()
+            .unwrap()
+    };
+    let ended = with("test -n \"$INNKEEPER_BASE_URL\" && exit 7").wait().unwrap();
+    assert_eq!(ended.code(), Some(7), "the exit code is the command's");
+    inn.until("smollm2", |model| model["in_flight"] == 0, SOON);
+    let mut running = with("exec sleep 8");
+    inn.until("smollm2", |model| model["in_flight"] == 1, SOON);
+    let (_, kept) = inn.verb("cleanup", &[("what", "all")]);
+    assert_eq!(kept["kept"][0]["model"], "smollm2", "it is in use: {kept:#}");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    inn.until("smollm2", |model| model["in_flight"] == 0, SOON);
+}

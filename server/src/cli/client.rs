@@ -74,6 +74,19 @@ impl Client {
         self.stream(request.send(body.to_string()))
     }
 
+    /// Where the server is.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Holds a model for as long as what is returned lives. Waits for its load.
+    pub(crate) fn hold(&self, model: &str) -> Result<impl Read + Send + use<>, Trouble> {
+        let request = self.agent.post(self.url("/manage/hold")).header("accept", "application/json");
+        let request = self.signed(request);
+        let request = request.config().timeout_global(None).timeout_per_read(Some(SILENCE)).build();
+        self.stream(request.send_form([("model", model)]))
+    }
+
     /// Listens to what happens.
     pub(crate) fn listen(&self, path: &str) -> Result<impl Read, Trouble> {
         let request = self.signed(self.agent.get(self.url(path)));
@@ -111,7 +124,7 @@ impl Client {
         }
     }
 
-    fn stream(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<impl Read + use<>, Trouble> {
+    fn stream(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<impl Read + Send + use<>, Trouble> {
         let response = sent.map_err(|error| self.lost(&error))?;
         if response.status().is_success() {
             return Ok(response.into_body().into_reader());

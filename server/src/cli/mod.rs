@@ -27,6 +27,7 @@ mod table;
 mod trouble;
 mod unload;
 mod whereto;
+mod with;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -66,6 +67,7 @@ pub(crate) enum Verb {
     Reload(reload::Arguments),
     Cleanup(cleanup::Arguments),
     Plan(plan::Arguments),
+    With(with::Arguments),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
     Chat(chat::Arguments),
@@ -90,6 +92,7 @@ pub(crate) fn run(verb: Verb, global: &Global, command: clap::Command) -> ExitCo
         Verb::Reload(arguments) => reload::run(&arguments, &mut out),
         Verb::Cleanup(arguments) => cleanup::run(&arguments, &mut out),
         Verb::Plan(arguments) => plan::run(&arguments, &mut out),
+        Verb::With(arguments) => with::run(&arguments, &mut out),
         Verb::Pin(arguments) => pin::run(&arguments.which, true, &mut out),
         Verb::Unpin(arguments) => pin::run(&arguments.which, false, &mut out),
         Verb::Chat(arguments) => chat::run(&arguments, &mut out),
@@ -143,6 +146,7 @@ mod tests {
             "innkeeper load smollm2 --idle-timeout soon",
             "innkeeper cleanup --idle --all",
             "innkeeper embed minilm",
+            "innkeeper with smollm2",
             "innkeeper completions tcsh",
         ] {
             let error = Whole::try_parse_from(line.split(' ')).unwrap_err();

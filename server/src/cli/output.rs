@@ -70,7 +70,7 @@ impl Output {
     pub(crate) fn trouble(&mut self, trouble: &Trouble) {
         match trouble {
             // Said already, or nobody there to hear it.
-            Trouble::NotReturned | Trouble::Partly | Trouble::ReaderGone => {}
+            Trouble::NotReturned | Trouble::Partly | Trouble::ReaderGone | Trouble::Command(_) => {}
             _ if self.json => {
                 let _ = self.value(&ProblemBody { error: trouble.problem() });
             }

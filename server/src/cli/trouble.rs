@@ -34,6 +34,9 @@ pub(crate) enum Trouble {
     /// It was done in part, and what was not has been said already.
     #[error("Not all of it was done.")]
     Partly,
+    /// A command that we ran for somebody ended so; it has said what there is to say.
+    #[error("the command ended with {0}")]
+    Command(u8),
     /// Whoever reads our output has gone, as `head` does: no trouble at all.
     #[error("the reader has gone")]
     ReaderGone,
@@ -44,6 +47,7 @@ impl Trouble {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::ReaderGone => 0,
+            Self::Command(code) => *code,
             Self::Failed(_) | Self::Partly => 1,
             Self::Usage(_) | Self::Store(StoreError::BadReference { .. } | StoreError::NoHub) => 2,
             Self::Store(_) => 1,
