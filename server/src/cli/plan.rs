@@ -67,6 +67,12 @@ fn said(plan: &Plan) -> String {
         let held = one.expected_bytes.map_or_else(String::new, |held| format!(" ({})", bytes(held)));
         lines.push(format!("{}{held} would have to go first.", one.model));
     }
+    if let Some(error) = parts.error_percent {
+        lines.push(format!("The prediction of its last load was off by {error:+.1} %."));
+    }
+    if let Some(why) = &plan.waits_for {
+        lines.push(format!("It would wait {why}."));
+    }
     if plan.fits {
         lines.push(format!("{} would be free afterwards.", signed(plan.free_after_bytes)));
     }
@@ -93,7 +99,7 @@ mod tests {
                 kv_cache_bytes: 30 << 20,
                 scratch_bytes: 3 << 20,
                 learned_factor: 1.0,
-                error_percent: None,
+                error_percent: Some(4.21),
             },
             free_after_bytes: 5 << 30,
             evict: vec![Expected { model: "old".parse().unwrap(), expected_bytes: Some(1 << 30) }],
@@ -105,7 +111,7 @@ mod tests {
             said(&plan),
             "big would take 33.0 MiB, at most 160 MiB, and 94.0 MiB of file cache.\nWeights 23.0 MiB, process and \
              vocabulary 10.0 MiB, KV cache up to 30.0 MiB, scratch up to 3.00 MiB.\nold (1.00 GiB) would have to go \
-             first.\n5.00 GiB would be free afterwards."
+             first.\nThe prediction of its last load was off by +4.2 %.\n5.00 GiB would be free afterwards."
         );
     }
 }

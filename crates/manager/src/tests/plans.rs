@@ -48,5 +48,6 @@ fn the_plan_of_a_loaded_model_is_as_if_it_were_loaded_anew() {
     rig.loaded("a");
     let plan = rig.plan("a", None);
     assert!(plan.fits);
-    assert_eq!(plan.free_after_bytes, 300 << 20);
+    // It took 33 MiB at ready, not the 350 that were predicted.
+    assert_eq!(plan.free_after_bytes, (1000 - 33 - 350) << 20);
 }

@@ -11,6 +11,7 @@ mod ladder;
 mod loads;
 mod requests;
 mod rig;
+mod room;
 mod server;
 
 use std::{
@@ -78,6 +79,7 @@ const TESTS: &[(&str, fn())] = tests![
     isolation::a_worker_is_confined_from_its_first_moment,
     isolation::no_thread_of_a_worker_finds_a_way_out,
     isolation::a_worker_outlives_the_thread_that_asked_for_it,
+    room::loads_at_once_stay_within_the_limit_as_the_kernel_counts,
     server::a_killed_server_takes_its_workers_along,
     server::a_server_killed_during_loads_takes_its_workers_along,
     server::a_server_killed_at_any_moment_of_its_start_leaves_nobody,

@@ -78,6 +78,11 @@ impl Probe for Rollup {
     }
 }
 
+/// What a process holds for itself, as the kernel counts; `None`: it is gone.
+pub(crate) fn private_bytes(pid: u32) -> Option<u64> {
+    Rollup.exact(pid).ok().map(|measured| measured.private_bytes)
+}
+
 struct Desk(mpsc::UnboundedSender<(Epoch, News<Instance>)>);
 
 impl NewsDesk<Instance> for Desk {

@@ -95,7 +95,7 @@ impl Walk {
             house.models.values().filter(leaving).map(|r| r.state.worker().unwrap().reserved()).sum();
         let have = (house.config.ram_limit_bytes + leaving).saturating_sub(house.reserved());
         for (victim, worker) in went {
-            assert!(have - worker.reserved() < need, "{victim} goes in vain for {wants}");
+            assert!(have.saturating_sub(worker.reserved()) < need, "{victim} goes in vain for {wants}");
         }
     }
 
