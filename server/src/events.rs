@@ -1,5 +1,6 @@
 //! GET /events: the live stream. `snapshot` on connect and on change (the first change at once, then at most four a
-//! second), `sample` once a second, `ledger` for each new event; comments keep it open; it ends on drain.
+//! second), `settings` on connect and on change, `sample` once a second, `ledger` for each new event; comments keep it
+//! open; it ends on drain.
 //! A slow reader misses samples and delays nobody: each stream holds one pending event at most.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use axum::{
 };
 use futures_util::{StreamExt, stream};
 use manager::Desk;
-use protocol::{LedgerEvent, Sample};
+use protocol::{LedgerEvent, Sample, Settings};
 use tokio::{
     sync::{broadcast, watch},
     time::{Instant, sleep_until},
@@ -30,6 +31,10 @@ struct Live {
     changes: watch::Receiver<u64>,
     samples: watch::Receiver<Arc<Sample>>,
     ledger: broadcast::Receiver<Arc<LedgerEvent>>,
+    settings: watch::Receiver<Arc<Settings>>,
+    /// The number of the last event that was sent. Snapshots and samples come from two places; what is older than what
+    /// was sent is of no use any more.
+    sent: u64,
     greeted: bool,
     quiet_until: Instant,
 }
@@ -38,10 +43,14 @@ struct Live {
 pub(crate) async fn events(State(house): State<House>, headers: HeaderMap) -> Response {
     let desk = house.desk().clone();
     let presence = house.presence(&headers);
+    let mut settings = house.settings().follow();
+    settings.mark_changed();
     let live = Live {
+        settings,
         changes: desk.changes(),
         samples: desk.samples(),
         ledger: desk.ledger(),
+        sent: 0,
         greeted: false,
         quiet_until: Instant::now(),
         desk,
@@ -68,11 +77,16 @@ impl Live {
             tokio::select! {
                 biased;
                 event = self.ledger.recv() => match event {
-                    Ok(event) => return told("ledger", self.desk.snapshot().sequence, &*event),
+                    Ok(event) => return self.told("ledger", self.desk.snapshot().sequence, &*event),
                     // Events that this reader was too slow for stand in the history.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
+                changed = self.settings.changed() => {
+                    changed.ok()?;
+                    let settings = self.settings.borrow_and_update().clone();
+                    return self.told("settings", self.desk.snapshot().sequence, &*settings);
+                }
                 changed = settled(&mut self.changes, self.quiet_until) => {
                     changed?;
                     self.quiet_until = Instant::now() + PAUSE;
@@ -81,15 +95,22 @@ impl Live {
                 changed = self.samples.changed() => {
                     changed.ok()?;
                     let sample = self.samples.borrow_and_update().clone();
-                    return told("sample", sample.sequence, &*sample);
+                    if sample.sequence >= self.sent {
+                        return self.told("sample", sample.sequence, &*sample);
+                    }
                 }
             }
         }
     }
 
-    fn snapshot(&self) -> Option<Event> {
+    fn snapshot(&mut self) -> Option<Event> {
         let snapshot = self.desk.snapshot();
-        told("snapshot", snapshot.sequence, &*snapshot)
+        self.told("snapshot", snapshot.sequence, &*snapshot)
+    }
+
+    fn told<T: serde::Serialize>(&mut self, name: &str, sequence: u64, data: &T) -> Option<Event> {
+        self.sent = self.sent.max(sequence);
+        Event::default().event(name).id(self.sent.to_string()).json_data(data).ok()
     }
 }
 
@@ -102,8 +123,4 @@ async fn settled(changes: &mut watch::Receiver<u64>, quiet_until: Instant) -> Op
     sleep_until(quiet_until).await;
     changes.mark_unchanged();
     Some(())
-}
-
-fn told<T: serde::Serialize>(name: &str, id: u64, data: &T) -> Option<Event> {
-    Event::default().event(name).id(id.to_string()).json_data(data).ok()
 }
