@@ -1,9 +1,9 @@
 //! Models, receipts and a whole house to test pages with.
 
 use protocol::{
-    Books, DeviceReturn, Failure, GpuAbsent, Host, IdleTimeout, Instance, Memory, Method, Model, ModelKind,
-    ModelState, Progress, Quality, RamReturn, Reason, Receipt, RequestState, RequestView, Session,
-    SessionKind, Snapshot, Time, Verdict,
+    Books, DeviceReturn, EventKind, Failure, GpuAbsent, Host, IdleTimeout, Instance, LedgerEvent, Memory,
+    Method, Model, ModelKind, ModelState, Progress, Quality, RamReturn, Reason, Receipt, RequestState,
+    RequestView, Session, SessionKind, Snapshot, Time, Verdict,
 };
 
 /// A model that stands on disk only.
@@ -75,6 +75,23 @@ pub(crate) fn receipt(id: &str, held_bytes: u64, returned_bytes: u64) -> Receipt
         verdict: if residual_bytes == 0 { Verdict::Returned } else { Verdict::Residual },
         cut_off_requests: 0,
         left: Vec::new(),
+    }
+}
+
+/// Something that happened to a model.
+pub(crate) fn event(id: u64, kind: EventKind, model: &str) -> LedgerEvent {
+    LedgerEvent {
+        id,
+        at: Time::from_unix_ms(1_795_442_551_120),
+        kind,
+        model: Some(model.parse().unwrap()),
+        reason: "asked".to_owned(),
+        asked_by: "the page".to_owned(),
+        duration_ms: Some(420),
+        bytes_before: None,
+        bytes_after: None,
+        receipt: None,
+        detail: String::new(),
     }
 }
 
@@ -191,6 +208,7 @@ pub(crate) fn settings() -> protocol::Settings {
         value: value.to_owned(),
         source: source.to_owned(),
         locked,
+        place: String::new(),
     };
     protocol::Settings {
         ram_limit: setting("80%", "default", false),

@@ -1,16 +1,20 @@
 //! What the first paint needs. It travels inside the HTML, so the browser's first render agrees with the server's.
 
 use leptos::prelude::*;
-use protocol::{Budget, Server, ServerState, Snapshot, Time};
+use protocol::{Budget, Server, ServerState, Settings, Snapshot, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::{Notice, Theme, chat::Turn, pure::series::Point};
+use crate::{Notice, Prepared, Theme, chat::Turn, pure::series::Point};
 
 /// Everything a page is first drawn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct First {
     /// The house.
     pub snapshot: Snapshot,
+    /// What can be set.
+    pub settings: Settings,
+    /// Where this server is reached, as this browser wrote it: `http://127.0.0.1:7878`.
+    pub base_url: String,
     /// What the verb before this page said, once.
     pub notice: Option<Notice>,
     /// How it looks.
@@ -20,16 +24,22 @@ pub struct First {
     /// What models held before this page was opened, oldest first; empty on pages without the picture.
     #[serde(default)]
     pub held: Vec<Point>,
+    /// What else the page needs.
+    #[serde(default)]
+    pub prepared: Prepared,
 }
 
 impl Default for First {
     fn default() -> Self {
         Self {
             snapshot: nothing_yet(),
+            settings: Settings::default(),
+            base_url: String::new(),
             notice: None,
             theme: Theme::System,
             conversation: Vec::new(),
             held: Vec::new(),
+            prepared: Prepared::default(),
         }
     }
 }

@@ -8,7 +8,9 @@
 pub mod chat;
 pub mod components;
 mod dom;
+mod fetch;
 pub mod first;
+mod ledger;
 pub mod live;
 pub mod manage;
 pub mod pages;
@@ -22,6 +24,7 @@ mod browser;
 mod example;
 mod json;
 mod notice;
+mod prepared;
 #[cfg(all(test, feature = "ssr"))]
 mod rendered;
 #[cfg(feature = "ssr")]
@@ -35,6 +38,9 @@ pub use first::First;
 pub use live::Live;
 pub use manage::Refusal;
 pub use notice::Notice;
+pub use prepared::Prepared;
+#[cfg(feature = "ssr")]
+pub use prepared::{is_missing, is_prepared, prepare};
 #[cfg(feature = "ssr")]
 pub use request::Held;
 #[cfg(feature = "ssr")]
@@ -44,14 +50,15 @@ pub use theme::Theme;
 use leptos::prelude::*;
 use leptos_meta::provide_meta_context;
 use leptos_router::{
-    SsrMode, StaticSegment,
+    ParamSegment, SsrMode, StaticSegment,
     components::{FlatRoutes, Route, Router},
 };
 
 use chat::Conversation;
 use components::{header, help_dialog, notice_bar};
 use dom::el;
-use pages::{chat_page, not_found, resources_page};
+use pages::{activity_page, chat_page, model_page, not_found, resources_page, settings_page};
+use prepared::Waiting;
 
 /// Everything inside `<body>`. Header, notices and the event stream stand outside the routes and outlive them.
 #[component]
@@ -61,6 +68,7 @@ pub fn App() -> impl IntoView {
     let live = Live::new(&first);
     provide_context(live);
     provide_context(Conversation::new(first.conversation));
+    provide_context(Waiting::new(first.prepared));
     live.listen();
     view! { <Router>{move || inside(live)}</Router> }
 }
@@ -70,6 +78,9 @@ fn inside(live: Live) -> AnyView {
         <FlatRoutes fallback=not_found>
             <Route path=StaticSegment("") view=resources_page ssr=SsrMode::Async />
             <Route path=StaticSegment("chat") view=chat_page ssr=SsrMode::Async />
+            <Route path=StaticSegment("activity") view=activity_page ssr=SsrMode::Async />
+            <Route path=(StaticSegment("model"), ParamSegment("id")) view=model_page ssr=SsrMode::Async />
+            <Route path=StaticSegment("settings") view=settings_page ssr=SsrMode::Async />
         </FlatRoutes>
     };
     el("div")

@@ -6,7 +6,7 @@ use std::{pin::Pin, sync::Arc};
 use manager::{HistoryPage, HistoryQuery};
 use protocol::{Download, Measurements, ModelId, Performance, Problem, Settings, Snapshot};
 
-use crate::chat::Turn;
+use crate::{chat::Turn, manage::About};
 
 /// An answer that takes a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'a>>;
@@ -25,6 +25,12 @@ pub trait House: Send + Sync + 'static {
 
     /// Removes a model's files; one that is loaded is a conflict. The bytes that came free.
     fn remove(&self, model: ModelId, by: String) -> Answer<'_, u64>;
+
+    /// What is in a model's files.
+    fn about(&self, model: ModelId) -> Answer<'_, About>;
+
+    /// A worker's own words, the newest last; kept after its death.
+    fn log(&self, model: &ModelId) -> Vec<String>;
 
     /// Reads the models folder again. How many models there are now.
     fn rescan(&self) -> Answer<'_, u32>;

@@ -8,7 +8,7 @@ use leptos::{nonce::Nonce, prelude::*};
 use protocol::{Download, ModelId, Problem, Snapshot};
 
 use crate::{
-    App, Assets, Browser, Notice, Theme,
+    App, Assets, Browser, Notice, Prepared, Theme,
     chat::{Turn, Who},
     example,
     first::nothing_yet,
@@ -34,6 +34,12 @@ impl House for Double {
     }
     fn remove(&self, _: ModelId, _: String) -> Answer<'_, u64> {
         refused()
+    }
+    fn about(&self, _: ModelId) -> Answer<'_, crate::manage::About> {
+        refused()
+    }
+    fn log(&self, _: &ModelId) -> Vec<String> {
+        Vec::new()
     }
     fn rescan(&self) -> Answer<'_, u32> {
         refused()
@@ -80,6 +86,34 @@ impl House for Double {
     fn forget(&self, _: &str) {}
 }
 
+/// What the server gathers for Activity and for a model's page.
+fn prepared() -> Prepared {
+    let mut unload = example::event(7, protocol::EventKind::Unload, "smollm2");
+    unload.receipt = Some(example::receipt("smollm2", 34_708_000, 34_708_000));
+    let load = example::event(6, protocol::EventKind::Load, "smollm2");
+    let about = crate::manage::About {
+        model: "smollm2".parse().unwrap(),
+        files: vec![crate::manage::ModelFile {
+            path: "/data/models/smollm2.gguf".to_owned(),
+            size_bytes: 98_580_000,
+            is_link: false,
+        }],
+        name: Some("Smollm2 135M".to_owned()),
+        parameters: Some(134_515_008),
+        context: Some(8192),
+        layers: Some(30),
+        width: Some(576),
+        vocabulary: Some(49_152),
+        has_template: Some(true),
+        kv_bytes_per_token: Some(23_040),
+    };
+    Prepared {
+        history: Some(crate::manage::History { events: vec![unload, load], next: Some(6) }),
+        about: Some(about),
+        log: vec!["ready in 0.42 s".to_owned()],
+    }
+}
+
 /// A document, as a browser gets it.
 async fn page(path: &str, snapshot: Snapshot, notice: Option<Notice>, theme: Theme) -> String {
     let context = move || {
@@ -88,6 +122,7 @@ async fn page(path: &str, snapshot: Snapshot, notice: Option<Notice>, theme: The
         provide_context(notice.clone());
         provide_context(theme);
         provide_context(Browser("cookie".to_owned()));
+        provide_context(prepared());
     };
     let assets = || Assets { js: "/a.js".to_owned(), wasm: "/a.wasm".to_owned(), css: "/a.css".to_owned() };
     let _ = any_spawner::Executor::init_tokio();
@@ -149,7 +184,16 @@ async fn rows_carry_their_model_and_state() {
 
 #[tokio::test]
 async fn no_page_has_an_inline_style_and_every_script_has_the_nonce() {
-    for path in ["/", "/chat", "/?ask=cleanup", "/nowhere"] {
+    for path in [
+        "/",
+        "/chat",
+        "/activity",
+        "/model/smollm2",
+        "/settings",
+        "/?ask=cleanup",
+        "/settings?ask=cleanup",
+        "/nowhere",
+    ] {
         let html = page(path, example::busy_day(), None, Theme::Light).await;
         assert!(!html.contains(" style="), "{path}");
         let scripts = html.matches("<script").count();
@@ -219,6 +263,64 @@ async fn the_filter_works_without_javascript() {
 }
 
 #[tokio::test]
+async fn every_setting_says_its_value_and_where_it_comes_from() {
+    let shown = visible(&page("/settings", example::busy_day(), None, Theme::Light).await);
+    for text in [
+        "data-setting=\"session_timeout\"",
+        "An argument of the command line decides this.",
+        "value=\"10m\"",
+        "saved here",
+        "the default of all models",
+        "frees about 33 MiB",
+        "/v1/chat/completions",
+    ] {
+        assert!(shown.contains(text), "{text} is missing");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_value_is_told_at_its_field_with_what_was_typed() {
+    let mut notice = Notice::bad("`soon` is no span of time.", "Nothing was changed.");
+    (notice.field, notice.typed) = ("models.smollm2.idle_timeout".to_owned(), "soon".to_owned());
+    for path in ["/", "/settings", "/model/smollm2"] {
+        let shown = visible(&page(path, example::busy_day(), Some(notice.clone()), Theme::Light).await);
+        assert_eq!(shown.matches("`soon` is no span of time. Nothing was changed.").count(), 1, "{path}");
+        assert_eq!(shown.matches("value=\"soon\"").count(), 1, "{path}");
+        assert!(!shown.contains("data-good="), "{path}: not said twice");
+    }
+}
+
+#[tokio::test]
+async fn the_ledger_shows_causes_proofs_and_the_way_to_older_events() {
+    let shown =
+        visible(&page("/activity?kind=unload&model=smollm2", example::busy_day(), None, Theme::Light).await);
+    for text in [
+        "Asked by the page.",
+        "33.1 of 33.1 MiB",
+        "/activity?model=smollm2&amp;kind=unload&amp;after=6",
+        "2026-11-23",
+    ] {
+        assert!(shown.contains(text), "{text} is missing");
+    }
+}
+
+#[tokio::test]
+async fn a_models_page_has_its_files_its_memory_its_log_and_the_way_out() {
+    let shown = visible(&page("/model/smollm2?ask=remove", example::busy_day(), None, Theme::Light).await);
+    for text in [
+        "/data/models/smollm2.gguf",
+        "134,515,008",
+        "ready in 0.42 s",
+        "the disk gets 94.0 MiB back",
+        "exact",
+    ] {
+        assert!(shown.contains(text), "{text} is missing");
+    }
+    let gone = visible(&page("/model/nobody", example::busy_day(), None, Theme::Light).await);
+    assert!(gone.contains("There is no model of this name any more"));
+}
+
+#[tokio::test]
 async fn pictures_of_the_pages_can_be_made() {
     let html = page("/", example::busy_day(), None, Theme::Light).await;
     keep("resources-light", &html);
@@ -232,7 +334,7 @@ async fn pictures_of_the_pages_can_be_made() {
 async fn routes_can_be_listed_outside_any_request() {
     let routes = leptos_axum::generate_route_list(App);
     let paths: Vec<_> = routes.iter().map(|route| route.path().to_owned()).collect();
-    assert_eq!(paths, ["/", "/chat"]);
+    assert_eq!(paths, ["/", "/chat", "/activity", "/model/:id", "/settings"]);
 }
 
 #[tokio::test]

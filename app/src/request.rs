@@ -7,7 +7,7 @@ use leptos::prelude::*;
 use manager::Desk;
 use protocol::{Code, Problem};
 
-use crate::{Browser, First, Notice, Refusal, Theme, ports::House, pure::series::Point};
+use crate::{Browser, First, Notice, Prepared, Refusal, Theme, ports::House, pure::series::Point};
 
 /// What models held before a page was opened, as the server remembers it, oldest first.
 #[derive(Clone, Debug)]
@@ -16,17 +16,22 @@ pub struct Held(pub Vec<Point>);
 /// The first paint's data. Whatever the context lacks stays empty, since routes are listed outside any request.
 pub(crate) fn gather() -> First {
     let Some(house) = use_context::<Arc<dyn House>>() else { return First::default() };
-    let path = use_context::<Parts>().map(|parts| parts.uri.path().to_owned());
+    let parts = use_context::<Parts>();
+    let path = parts.as_ref().map(|parts| parts.uri.path().to_owned());
+    let host = parts.as_ref().and_then(|parts| parts.headers.get(header::HOST)?.to_str().ok());
     let conversation = match use_context::<Browser>() {
         Some(Browser(key)) if path.as_deref() == Some("/chat") => house.conversation(&key),
         _ => Vec::new(),
     };
     First {
         snapshot: (*house.snapshot()).clone(),
+        settings: house.settings(),
+        base_url: host.map(|host| format!("http://{host}")).unwrap_or_default(),
         notice: use_context::<Option<Notice>>().flatten(),
         theme: use_context::<Theme>().unwrap_or_default(),
         conversation,
         held: use_context::<Held>().map(|Held(points)| points).unwrap_or_default(),
+        prepared: use_context::<Prepared>().unwrap_or_default(),
     }
 }
 

@@ -26,6 +26,7 @@ export interface Receipt {
   model: string;
   pid: number | null;
   reason: string;
+  asked_by: string;
   verdict: 'returned' | 'residual' | 'stuck' | 'not_loaded';
   ram: { held_bytes: number; returned_bytes: number; residual_bytes: number };
   cut_off_requests: number;
@@ -36,6 +37,6 @@ export interface Snapshot {
   server: { version: string; pid: number; state: string };
   models: Model[];
   receipts: Receipt[];
-  sessions: { id: string; kind: string; model: string | null }[];
+  sessions: { id: string; kind: string; model: string | null; ends_at: string | null }[];
   requests: { id: string; model: string }[];
 }

@@ -88,7 +88,7 @@ test('set an idle timeout; when it is over the model goes by itself', async ({ p
   await open('/');
   await row(page).getByText('idle timeout 15 min').click();
   await page.getByRole('textbox', { name: 'Idle timeout of smollm2' }).or(page.getByLabel('Idle timeout of smollm2')).fill('1s');
-  await row(page).getByRole('button', { name: 'Set' }).click();
+  await button(row(page), 'Save Idle timeout of smollm2').click();
   await server.reaches('smollm2', 'unloaded');
   expect((await server.snapshot()).receipts[0]).toMatchObject({ model: 'smollm2', reason: 'idle', verdict: 'returned' });
   await page.reload();
@@ -101,9 +101,9 @@ test('a bad idle timeout is refused in words', async ({ page, open, server }) =>
   await open('/');
   await row(page).getByText('idle timeout 15 min').click();
   await page.getByLabel('Idle timeout of smollm2').fill('soon');
-  await row(page).getByRole('button', { name: 'Set' }).click();
-  await expect(notice(page)).toHaveAttribute('data-good', 'false');
-  await expect(notice(page)).toContainText('soon');
+  await button(row(page), 'Save Idle timeout of smollm2').click();
+  await expect(row(page).getByRole('alert')).toContainText('`soon` is no span of time');
+  await expect(page.getByLabel('Idle timeout of smollm2')).toHaveValue('soon');
   expect((await server.model()).idle_timeout_seconds).toBe(900);
 });
 

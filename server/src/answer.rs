@@ -5,9 +5,9 @@
 use app::Notice;
 use axum::{
     Json,
-    body::{Body, to_bytes},
-    extract::Request,
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    body::{Body, Bytes, to_bytes},
+    extract::{Query, Request},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -134,6 +134,8 @@ pub(crate) async fn negotiate(mut request: Request, next: Next) -> Response {
     if let Some(problem) = frightening_argument(request.uri().query()) {
         return Answer::Ours.problem(&problem);
     }
+    let form;
+    (request, form) = remembered(request, reader).await;
     // Leptos has redirects of its own for whoever accepts HTML; they stand aside for this layer.
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let (mut head, body) = next.run(request).await.into_parts();
@@ -163,7 +165,7 @@ pub(crate) async fn negotiate(mut request: Request, next: Next) -> Response {
         };
     }
     let notice = match problem {
-        Some(problem) => Notice { good: false, text: problem.message, hint: problem.hint },
+        Some(problem) => told(&problem, &form),
         None => app::words::notice(&path, &serde_json::from_slice(&bytes).unwrap_or_default()),
     };
     let mut response = match reader {
@@ -174,6 +176,34 @@ pub(crate) async fn negotiate(mut request: Request, next: Next) -> Response {
         response.headers_mut().append(header::SET_COOKIE, cookie.clone());
     }
     response
+}
+
+/// Forms up to this size are remembered for the sake of what was typed.
+const SMALL_FORM: usize = 4096;
+
+/// The body of a small form, which stays in the request too; empty for anything else.
+async fn remembered(request: Request, reader: Reader) -> (Request, Bytes) {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let small = length.is_some_and(|length: usize| length <= SMALL_FORM);
+    if reader == Reader::Program || !small {
+        return (request, Bytes::new());
+    }
+    let (head, body) = request.into_parts();
+    // A body that breaks off is empty to whoever reads it next, and is refused there.
+    let bytes = to_bytes(body, SMALL_FORM).await.unwrap_or_default();
+    (Request::from_parts(head, Body::from(bytes.clone())), bytes)
+}
+
+/// A problem for a person; what was typed into the field that it is about goes along.
+fn told(problem: &Problem, form: &[u8]) -> Notice {
+    let mut notice = app::words::refused(problem);
+    let name = notice.field.rsplit('.').next().unwrap_or_default();
+    let query = format!("/?{}", String::from_utf8_lossy(form));
+    let fields =
+        query.parse::<Uri>().ok().and_then(|uri| Query::<Vec<(String, String)>>::try_from_uri(&uri).ok());
+    let typed = fields.and_then(|Query(fields)| fields.into_iter().find(|(key, _)| key == name));
+    notice.typed = typed.map(|(_, value)| value.chars().take(100).collect()).unwrap_or_default();
+    notice
 }
 
 /// An error that came without our words: a wrong method, a body over the limit.
@@ -304,13 +334,29 @@ mod tests {
 
     #[test]
     fn a_sentence_survives_its_cookie() {
-        let notice =
-            Notice { good: true, text: "ünladen; 33,1 MiB \"back\" = fine".into(), hint: "%41".into() };
+        let notice = Notice {
+            good: true,
+            text: "ünladen; 33,1 MiB \"back\" = fine".into(),
+            hint: "%41".into(),
+            ..Notice::default()
+        };
         let response = redirect("/", &notice);
         let set = response.headers()[header::SET_COOKIE].to_str().unwrap();
         let pair = set.split(';').next().unwrap();
         assert_eq!(notice_of(&headers(&[("cookie", &format!("a=b; {pair}"))])), Some(notice));
         assert_eq!(notice_of(&headers(&[("cookie", "innkeeper_notice=%ZZ%")])), None);
+    }
+
+    #[test]
+    fn what_was_typed_comes_back_with_the_refusal_of_its_field() {
+        let problem = Problem::new(Code::BadArgument, "no span", "").about("models.a.b.idle_timeout");
+        let notice = told(&problem, b"model=a.b&idle_timeout=ten+m%C3%BCnutes");
+        assert_eq!(
+            (notice.field.as_str(), notice.typed.as_str()),
+            ("models.a.b.idle_timeout", "ten m\u{fc}nutes")
+        );
+        assert_eq!(told(&problem, b"").typed, "");
+        assert_eq!(told(&Problem::new(Code::Conflict, "no", ""), b"model=x").typed, "");
     }
 
     #[test]

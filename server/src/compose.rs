@@ -24,7 +24,7 @@ use crate::{
     conversations::Conversations,
     fetches::Fetches,
     guard::{Guard, Peer},
-    librarian::{self, Desks, Librarian},
+    librarian::{self, Desks, KnownFacts, Librarian},
     metrics::Counts,
     pages, past, settings,
 };
@@ -46,6 +46,7 @@ struct Parts {
     store: Arc<Store>,
     librarian: Librarian,
     fetches: Fetches,
+    facts: Arc<KnownFacts>,
     settings: settings::Shelf,
     conversations: Conversations,
     history: History,
@@ -91,8 +92,9 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
         .await
         .context("the manager ended before its first sample")?;
     write_down(&desk, &opened, &reclaimed, &tasks).await;
+    let facts = Arc::new(FactsCache::open(&store, "facts", &build()));
     let desks = Desks {
-        facts: FactsCache::open(&store, "facts", &build()),
+        facts: facts.clone(),
         lessons: FactsCache::open(&store, "lessons", &build()),
         store: store.clone(),
         supervisor: supervisor.clone(),
@@ -116,6 +118,7 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
         store,
         librarian,
         fetches,
+        facts,
         settings,
         tasks,
     })))
@@ -277,6 +280,11 @@ impl House {
     /// Who keeps the shelf true.
     pub(crate) fn librarian(&self) -> &Librarian {
         &self.0.librarian
+    }
+
+    /// What workers have found out about files.
+    pub(crate) fn facts(&self) -> &KnownFacts {
+        &self.0.facts
     }
 
     /// What a person may change while the server runs.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use app::{
     chat::{Turn, Who},
+    manage::{About, ModelFile},
     ports::Answer,
     pure::completion,
 };
 use link::{Finish, Prompt, Role, Sampling};
 use manager::{Defaults, HistoryPage, HistoryQuery, Note};
 use protocol::{
-    Code, Download, EventKind, Measurements, ModelId, ModelState, Performance, Problem, Settings, Snapshot,
+    Code, Download, EventKind, Measurements, ModelId, Performance, Problem, Settings, Snapshot,
 };
 
 use crate::{
@@ -35,6 +36,14 @@ impl app::ports::House for House {
 
     fn remove(&self, model: ModelId, by: String) -> Answer<'_, u64> {
         Box::pin(self.remove_files(model, by))
+    }
+
+    fn about(&self, model: ModelId) -> Answer<'_, About> {
+        Box::pin(self.about_model(model))
+    }
+
+    fn log(&self, model: &ModelId) -> Vec<String> {
+        self.worker_log(model)
     }
 
     fn rescan(&self) -> Answer<'_, u32> {
@@ -110,9 +119,39 @@ impl House {
         Ok(House::settings(self).settings())
     }
 
+    async fn about_model(&self, model: ModelId) -> Result<About, Problem> {
+        let model = self.find(&model).await?.id;
+        let (store, id) = (self.store().clone(), model.clone());
+        let found = tokio::task::spawn_blocking(move || store.find(&id).map_err(|e| e.problem()))
+            .await
+            .unwrap_or_else(|_| Err(relay::lost()))?;
+        let facts = self.facts().get(&found.key).and_then(Result::ok);
+        let of = |pick: fn(&link::Facts) -> u32| facts.as_ref().map(pick);
+        Ok(About {
+            model,
+            files: found
+                .files
+                .iter()
+                .map(|file| ModelFile {
+                    path: file.path.display().to_string(),
+                    size_bytes: file.key.size,
+                    is_link: file.is_link,
+                })
+                .collect(),
+            name: facts.as_ref().and_then(|facts| facts.name.clone()),
+            parameters: facts.as_ref().map(|facts| facts.parameters),
+            context: of(|facts| facts.context),
+            layers: of(|facts| facts.layers),
+            width: of(|facts| facts.width),
+            vocabulary: of(|facts| facts.vocabulary),
+            has_template: facts.as_ref().map(|facts| facts.has_template),
+            kv_bytes_per_token: facts.as_ref().map(|facts| facts.footprint.kv_bytes_per_token),
+        })
+    }
+
     async fn remove_files(&self, model: ModelId, by: String) -> Result<u64, Problem> {
         let found = self.find(&model).await?;
-        if !matches!(found.state, ModelState::Unloaded | ModelState::Failed) {
+        if !found.state.is_at_rest() {
             return Err(Problem::new(
                 Code::Conflict,
                 format!("`{model}` is {} and its files are in use.", found.state.word()),

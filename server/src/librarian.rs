@@ -38,10 +38,13 @@ impl Librarian {
     }
 }
 
+/// What is in files, or why they cannot be used, as far as a worker has looked.
+pub(crate) type KnownFacts = FactsCache<Result<Facts, Problem>>;
+
 /// What the librarian works with.
 pub(crate) struct Desks {
     pub(crate) store: Arc<Store>,
-    pub(crate) facts: FactsCache<Result<Facts, Problem>>,
+    pub(crate) facts: Arc<KnownFacts>,
     /// What loads have taught, kept over restarts.
     pub(crate) lessons: FactsCache<Vec<Lesson>>,
     pub(crate) supervisor: Supervisor,

@@ -1,6 +1,6 @@
 //! The pages: leptos's routes with what they need in context, and the policy that goes with each document.
 
-use app::{App, Assets, Held};
+use app::{App, Assets, Held, Prepared};
 use axum::{
     Router,
     extract::{Request, State},
@@ -11,7 +11,8 @@ use axum::{
 use leptos::{
     config::{Env, LeptosOptions},
     nonce::Nonce,
-    prelude::{provide_context, use_context},
+    prelude::{Owner, provide_context, use_context},
+    reactive::computed::ScopedFuture,
 };
 use leptos_axum::{
     LeptosRoutes, ResponseOptions, generate_route_list_with_exclusions_and_ssg_and_context,
@@ -59,6 +60,7 @@ pub(crate) fn pages(house: &House, verbs: Vec<String>) -> Router<House> {
         .leptos_routes_with_context(house, routes, context, shell)
         .layer(from_fn_with_state(house.clone(), remember))
         .fallback(render_app_async_with_context(not_found, shell))
+        .layer(from_fn_with_state(house.clone(), prepare))
         .layer(from_fn(policy))
 }
 
@@ -72,6 +74,8 @@ pub(crate) fn context(house: &House) -> impl Fn() + Clone + Send + Sync + 'stati
         }
         let headers = parts.as_ref().map(|parts| &parts.headers);
         provide_context(headers.and_then(notice_of));
+        let prepared = parts.as_ref().and_then(|parts| parts.extensions.get::<Prepared>());
+        provide_context(prepared.cloned().unwrap_or_default());
         if let Some(browser) = headers.and_then(client::browser) {
             provide_context(app::Browser(browser.to_owned()));
         }
@@ -91,6 +95,26 @@ async fn remember(State(house): State<House>, mut request: Request, next: Next) 
         request.extensions_mut().insert(Held(held));
     }
     next.run(request).await
+}
+
+/// Gathers what a page needs besides the snapshot, before leptos draws it without waiting for anything.
+async fn prepare(State(house): State<House>, mut request: Request, next: Next) -> Response {
+    let mut missing = false;
+    if app::is_prepared(request.uri().path()) {
+        let path = request.uri().path_and_query().map(|all| all.as_str().to_owned()).unwrap_or_default();
+        let gathered = Owner::new().with(|| {
+            context(&house)();
+            ScopedFuture::new(async move { app::prepare(&path).await })
+        });
+        let prepared = gathered.await;
+        missing = app::is_missing(request.uri().path(), &prepared);
+        request.extensions_mut().insert(prepared);
+    }
+    let mut response = next.run(request).await;
+    if missing {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    }
+    response
 }
 
 /// The policy with its nonce; a sentence that was shown is cleared.

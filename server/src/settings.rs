@@ -5,10 +5,11 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use protocol::{Code, ModelId, ModelSettings, Problem, Setting, Settings};
+use tokio::sync::watch;
 
 use crate::config::{Config, ConfigError, Layers, Source};
 
@@ -26,6 +27,7 @@ const SHORT: [(&str, &str); 6] = [
 pub(crate) struct Shelf {
     file: PathBuf,
     layers: Mutex<Layers>,
+    shown: watch::Sender<Arc<Settings>>,
 }
 
 impl Shelf {
@@ -44,7 +46,8 @@ impl Shelf {
                 Err(error) => set_aside(&file, &error),
             }
         }
-        Ok(Self { file, layers: Mutex::new(whole) })
+        let shown = watch::Sender::new(Arc::new(settings(&whole)));
+        Ok(Self { file, layers: Mutex::new(whole), shown })
     }
 
     /// What holds now, checked.
@@ -56,14 +59,16 @@ impl Shelf {
     pub(crate) fn save(&self, values: &[(String, String)]) -> Result<Config, Problem> {
         let mut layers = self.lock();
         let mut next = layers.clone();
-        for (key, text) in values {
-            let key = SHORT.iter().find(|(short, _)| short == key).map_or(key.as_str(), |(_, full)| *full);
+        for (given, text) in values {
+            let key =
+                SHORT.iter().find(|(short, _)| short == given).map_or(given.as_str(), |(_, full)| *full);
             if let Some(entry) = layers.entry(key).filter(|entry| entry.source.locks()) {
                 return Err(Problem::new(
                     Code::Conflict,
                     format!("`{key}` is decided by {entry} and cannot be changed here."),
                     "Change it there and start the server again.",
-                ));
+                )
+                .about(given));
             }
             next.set(Source::Saved, key, text).map_err(|e| unusable(&e))?;
         }
@@ -76,31 +81,18 @@ impl Shelf {
             )
         })?;
         *layers = next;
+        self.shown.send_replace(Arc::new(settings(&layers)));
         Ok(checked)
     }
 
     /// Everything, with where it came from.
     pub(crate) fn settings(&self) -> Settings {
-        let layers = self.lock();
-        let one = |key: &str| setting(&layers, key);
-        let known = |key: &str| {
-            one(key).unwrap_or(Setting { value: String::new(), source: "default".into(), locked: false })
-        };
-        let of_model = |model: ModelId| ModelSettings {
-            idle_timeout: one(&format!("models.{model}.idle_timeout")),
-            pinned: one(&format!("models.{model}.pinned")),
-            context: one(&format!("models.{model}.context")),
-            model,
-        };
-        Settings {
-            ram_limit: known("memory.ram_limit"),
-            reserve: known("memory.reserve"),
-            gpu_limit: known("memory.gpu_limit"),
-            idle_timeout: known("idle.idle_timeout"),
-            session_timeout: known("idle.session_timeout"),
-            after_last_session: known("idle.after_last_session"),
-            models: layers.models().unwrap_or_default().into_iter().map(of_model).collect(),
-        }
+        (**self.shown.borrow()).clone()
+    }
+
+    /// The same, and every change of it.
+    pub(crate) fn follow(&self) -> watch::Receiver<Arc<Settings>> {
+        self.shown.subscribe()
     }
 
     /// Writes what was saved under a temporary name, then renames, so that a crash leaves the old or the new file.
@@ -119,7 +111,33 @@ impl Shelf {
 }
 
 fn unusable(error: &ConfigError) -> Problem {
-    Problem::new(Code::BadArgument, error.to_string(), "Nothing was changed.")
+    let refused = |message: String| Problem::new(Code::BadArgument, message, "Nothing was changed.");
+    let ConfigError::BadValue { key, value, cause, .. } = error else { return refused(error.to_string()) };
+    let short = SHORT.iter().find(|(_, full)| full == key).map_or(key.as_str(), |(short, _)| *short);
+    let named = cause.contains(value.as_str()) && !value.is_empty();
+    let message = if named { cause.clone() } else { format!("`{value}` cannot be used: {cause}") };
+    refused(message).about(short)
+}
+
+/// Every setting, with where it came from.
+fn settings(layers: &Layers) -> Settings {
+    let one = |key: &str| setting(layers, key);
+    let known = |key: &str| one(key).unwrap_or_default();
+    let of_model = |model: ModelId| ModelSettings {
+        idle_timeout: one(&format!("models.{model}.idle_timeout")),
+        pinned: one(&format!("models.{model}.pinned")),
+        context: one(&format!("models.{model}.context")),
+        model,
+    };
+    Settings {
+        ram_limit: known("memory.ram_limit"),
+        reserve: known("memory.reserve"),
+        gpu_limit: known("memory.gpu_limit"),
+        idle_timeout: known("idle.idle_timeout"),
+        session_timeout: known("idle.session_timeout"),
+        after_last_session: known("idle.after_last_session"),
+        models: layers.models().unwrap_or_default().into_iter().map(of_model).collect(),
+    }
 }
 
 fn setting(layers: &Layers, key: &str) -> Option<Setting> {
@@ -127,6 +145,7 @@ fn setting(layers: &Layers, key: &str) -> Option<Setting> {
         value: entry.text.clone(),
         source: entry.source.word().to_owned(),
         locked: entry.source.locks(),
+        place: entry.place.clone(),
     })
 }
 

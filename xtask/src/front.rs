@@ -20,7 +20,18 @@ use crate::{
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 /// The style sheet's parts, in the order of their layers.
-const STYLE: [&str; 4] = ["tokens.css", "base.css", "components.css", "pages.css"];
+const STYLE: [&str; 10] = [
+    "tokens.css",
+    "base.css",
+    "components.css",
+    "memory.css",
+    "overlays.css",
+    "pages.css",
+    "chat.css",
+    "settings.css",
+    "activity.css",
+    "model.css",
+];
 
 /// wasm-opt comes with this version of npm's `binaryen`.
 const BINARYEN: &str = "132.0.0";

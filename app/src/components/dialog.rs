@@ -52,11 +52,9 @@ pub(crate) fn ask(
 }
 
 /// A button that says why it cannot act instead of being out of reach; an empty reason means that it can.
-pub(crate) fn unless(button: El, unable: impl Fn() -> &'static str + Copy + Send + 'static) -> El {
-    let reason = move || Some(unable()).filter(|reason| !reason.is_empty());
-    button
-        .attr_of("aria-disabled", move || reason().map(|_| "true".to_owned()))
-        .attr_of("title", move || reason().map(str::to_owned))
+pub(crate) fn unless<R: Into<String>>(button: El, unable: impl Fn() -> R + Copy + Send + 'static) -> El {
+    let reason = move || Some(unable().into()).filter(|reason: &String| !reason.is_empty());
+    button.attr_of("aria-disabled", move || reason().map(|_| "true".to_owned())).attr_of("title", reason)
 }
 
 /// Opens a dialog as a modal one. The browser traps the focus and gives it back.

@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// The pages that there are, in the order of the navigation.
-const PAGES: [(&str, &str); 2] = [("/", "Resources"), ("/chat", "Chat")];
+const PAGES: [(&str, &str); 4] =
+    [("/", "Resources"), ("/chat", "Chat"), ("/activity", "Activity"), ("/settings", "Settings")];
 
 /// The header.
 pub(crate) fn header() -> El {
@@ -49,7 +50,7 @@ fn badge(live: Live) -> El {
 }
 
 /// Light, dark, or as the system has it; kept in a cookie, so that the first byte of a page carries it.
-fn theme_choice(live: Live) -> El {
+pub(crate) fn theme_choice(live: Live) -> El {
     let button = |theme: Theme| {
         el("button")
             .attr("name", "theme")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use protocol::{Failure, Model, ModelState, Quality};
 
-use super::{copy_button::copy_button, row_actions::row_actions, verb_form};
+use super::{Field, copy_button::copy_button, row_actions::row_actions, setting_form, verb_form};
 use crate::{
     Live,
     dom::{El, el, unseen},
@@ -13,58 +13,82 @@ use crate::{
     words::{self, about, bytes, part_of, sentence},
 };
 
-/// A model as a row knows it: `None` once it has gone from the shelf.
-pub(super) type Shown = Memo<Option<Arc<Model>>>;
+/// A model as a row or a page knows it, kept up with the house.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown(Memo<Option<Arc<Model>>>);
+
+impl Shown {
+    /// The model of this name.
+    pub(crate) fn of(live: Live, name: &str) -> Self {
+        let id = name.to_owned();
+        let find = move |_: Option<&_>| {
+            live.house().models.iter().find(|m| m.id.as_str() == id).cloned().map(Arc::new)
+        };
+        Self(Memo::new(find))
+    }
+
+    /// As it is now; `None` once it has gone from the shelf.
+    pub(crate) fn get(self) -> Option<Arc<Model>> {
+        self.0.get()
+    }
+
+    /// Whether there is such a model.
+    pub(crate) fn is_there(self) -> bool {
+        self.0.with(Option::is_some)
+    }
+
+    /// The model's state now.
+    pub(crate) fn state(self) -> ModelState {
+        self.0.with(|model| model.as_ref().map_or(ModelState::Unloaded, |m| m.state))
+    }
+
+    /// A text about it; empty once it has gone from the shelf.
+    pub(crate) fn text(self, say: fn(&Model) -> String) -> impl Fn() -> String + Copy + Send + 'static {
+        move || self.0.with(|model| model.as_ref().map(|m| say(m))).unwrap_or_default()
+    }
+}
 
 /// A row, and while there is a failure a second one that explains it. Each cell is a text of its own, written only
 /// when it changes; no element comes or goes with the state, so the focus stays where it is.
 pub(super) fn model_row(name: &str) -> El {
     let live = expect_context::<Live>();
-    let id = name.to_owned();
-    let model =
-        Memo::new(move |_| live.house().models.iter().find(|m| m.id.as_str() == id).cloned().map(Arc::new));
+    let model = Shown::of(live, name);
     let swatch = move || {
         let model = model.get()?;
         Some(format!("swatch {}", colour(&live.house(), &model.id)))
     };
-    let unheld = move || !state(model).holds_memory();
+    let unheld = move || !model.state().holds_memory();
     let cell = |inside: El| el("td").child(inside);
-    let row =
-        el("tr")
-            .attr("data-model", name)
-            .attr_of("data-state", move || Some(state(model).word().to_owned()))
-            .child(
-                el("th")
-                    .attr("scope", "row")
-                    .child(el("span").class("name").say(name).child(
-                        el("i").attr("aria-hidden", "true").attr_of("class", swatch).hidden_if(unheld),
-                    ))
-                    .child(el("span").class("sub").text(text(model, words::about_file))),
-            )
-            .child(cell(state_cell(live, model, name)))
-            .child(memory_cell(model))
-            .child(
-                el("td")
-                    .class("num nowrap")
-                    .child(el("span").class("val").text(text(model, words::in_use)))
-                    .child(el("span").class("quiet").text(text(model, nobody))),
-            )
-            .child(cell(unloads_cell(live, model, name)))
-            .child(cell(row_actions(model, name)));
+    let row = el("tr")
+        .attr("data-model", name)
+        .attr_of("data-state", move || Some(model.state().word().to_owned()))
+        .child(
+            el("th")
+                .attr("scope", "row")
+                .child(
+                    el("span")
+                        .class("name")
+                        .child(el("a").attr("href", format!("/model/{name}")).say(name))
+                        .child(
+                            el("i").attr("aria-hidden", "true").attr_of("class", swatch).hidden_if(unheld),
+                        ),
+                )
+                .child(el("span").class("sub").text(model.text(words::about_file))),
+        )
+        .child(cell(state_cell(live, model, name)))
+        .child(memory_cell(model))
+        .child(
+            el("td")
+                .class("num nowrap")
+                .child(el("span").class("val").text(model.text(words::in_use)))
+                .child(el("span").class("quiet").text(model.text(nobody))),
+        )
+        .child(cell(unloads_cell(live, model, name)))
+        .child(cell(row_actions(live, model, name)));
     let sound = move || model.get().is_none_or(|m| m.failure.is_none());
     let trouble =
         el("tr").class("trouble").hidden_if(sound).child(el("td").attr("colspan", "6").child(trouble(model)));
     el("tbody").child(row).child(trouble)
-}
-
-/// A model's text; empty once it has gone from the shelf.
-fn text(model: Shown, say: fn(&Model) -> String) -> impl Fn() -> String + Copy + Send + 'static {
-    move || model.get().map(|m| say(&m)).unwrap_or_default()
-}
-
-/// The model's state now.
-pub(super) fn state(model: Shown) -> ModelState {
-    model.get().map_or(ModelState::Unloaded, |m| m.state)
 }
 
 fn nobody(model: &Model) -> String {
@@ -72,7 +96,7 @@ fn nobody(model: &Model) -> String {
     if idle { "nobody".to_owned() } else { String::new() }
 }
 
-fn state_cell(live: Live, model: Shown, name: &str) -> El {
+pub(super) fn state_cell(live: Live, model: Shown, name: &str) -> El {
     let more = move || model.get().map(|m| words::state_more(&m, live.now.get())).unwrap_or_default();
     let done = move || {
         let (done, total) =
@@ -83,15 +107,15 @@ fn state_cell(live: Live, model: Shown, name: &str) -> El {
         .child(
             el("span")
                 .class("state")
-                .attr_of("data-state", move || Some(state(model).word().to_owned()))
-                .text(text(model, words::state)),
+                .attr_of("data-state", move || Some(model.state().word().to_owned()))
+                .text(model.text(words::state)),
         )
         .child(
             el("progress")
                 .attr("max", "100")
                 .attr("aria-label", format!("Loading {name}"))
                 .attr_of("value", done)
-                .hidden_if(move || state(model) != ModelState::Loading),
+                .hidden_if(move || model.state() != ModelState::Loading),
         )
         .child(el("span").class("sub val").text(more))
 }
@@ -100,7 +124,7 @@ fn memory_cell(model: Shown) -> El {
     let quality = move || model.get().and_then(|m| quality(&m));
     el("td")
         .class("num")
-        .child(el("span").class("val").text(text(model, taken)))
+        .child(el("span").class("val").text(model.text(taken)))
         .say(" ")
         .child(
             el("span")
@@ -108,7 +132,7 @@ fn memory_cell(model: Shown) -> El {
                 .attr_of("title", move || quality().map(|q| explained(q.1).to_owned()))
                 .text_if(move || quality().map(|q| q.0.to_owned())),
         )
-        .child(el("span").class("sub val").text(text(model, beside)))
+        .child(el("span").class("sub val").text(model.text(beside)))
 }
 
 /// `33.1 MiB`; while it loads `1.2 of 1.9 GiB`.
@@ -167,7 +191,7 @@ fn beside(model: &Model) -> String {
     parts.join(", ")
 }
 
-fn unloads_cell(live: Live, model: Shown, name: &str) -> El {
+pub(super) fn unloads_cell(live: Live, model: Shown, name: &str) -> El {
     let unloads = move || model.get().map(|m| words::unloads(&m, live.now.get())).unwrap_or_default();
     let keep = verb_form("/manage/load")
         .class("inline")
@@ -189,32 +213,38 @@ fn unloads_cell(live: Live, model: Shown, name: &str) -> El {
                 .child(keep),
         )
         .child(el("span").class("sub").text(move || unloads().why))
-        .child(timeout_form(model, name))
+        .child(timeout_form(live, model, name))
 }
 
 /// The model's own idle timeout, and the form that changes it.
-fn timeout_form(model: Shown, name: &str) -> El {
-    let value = model.get_untracked().map(|m| m.idle_timeout_seconds.to_string()).unwrap_or_default();
-    let field = el("input")
-        .attr("name", "idle_timeout")
-        .class("short")
-        .attr("value", value)
-        .attr("aria-label", format!("Idle timeout of {name}"))
-        .attr("list", "timeouts")
-        .attr("autocomplete", "off")
-        .flag("required");
-    let said = text(model, |m| format!("idle timeout {}", words::idle_timeout(m.idle_timeout_seconds)));
-    el("details").class("edit").child(el("summary").text(said)).child(
-        verb_form("/manage/idle_timeout")
-            .class("inline")
-            .child(hidden_field("model", name))
-            .child(field)
-            .child(el("button").class("btn small").say("Set")),
-    )
+fn timeout_form(live: Live, model: Shown, name: &str) -> El {
+    let said = model.text(|m| format!("idle timeout {}", words::idle_timeout(m.idle_timeout_seconds)));
+    let key = format!("models.{name}.idle_timeout");
+    let wrong = move || live.said.with(|said| said.as_ref().is_some_and(|notice| notice.at(&key).is_some()));
+    el("details")
+        .class("edit")
+        .flag_if("open", wrong)
+        .child(el("summary").text(said))
+        .child(own_timeout(live, name, false))
+}
+
+/// The form for a model's own idle timeout.
+pub(crate) fn own_timeout(live: Live, name: &str, explained: bool) -> El {
+    let field = Field {
+        key: format!("models.{name}.idle_timeout"),
+        to: "/manage/idle_timeout",
+        name: "idle_timeout",
+        model: Some(name.to_owned()),
+        label: format!("Idle timeout of {name}"),
+        explained,
+    };
+    let id = StoredValue::new(name.to_owned());
+    let own = move || id.with_value(|id| live.settings.get().of_model(id)?.idle_timeout.clone());
+    setting_form(field, own, move || live.settings.get().idle_timeout.value.clone())
 }
 
 /// Why it failed, what to do, and the worker's last words.
-fn trouble(model: Shown) -> El {
+pub(super) fn trouble(model: Shown) -> El {
     let failure = move |pick: fn(&Failure) -> String| {
         move || model.get().and_then(|m| m.failure.as_ref().map(pick)).unwrap_or_default()
     };

@@ -2,21 +2,17 @@
 
 use leptos::{ev, prelude::*};
 use leptos_router::hooks::use_query_map;
-use protocol::Snapshot;
 
 use super::{
     add_model::{add_model, no_models},
-    cleanup_dialog::clean_up_dialog,
-    dialog::ask,
     downloads::downloads,
     model_row::model_row,
-    reinitialise_dialog::reinitialise_dialog,
+    upkeep_buttons, upkeep_dialogs,
 };
 use crate::{
     Live,
     dom::{El, el},
-    pure::{cleanup, is_loaded},
-    words::about,
+    words,
 };
 
 const COLUMNS: [(&str, &str); 6] = [
@@ -45,9 +41,11 @@ pub(crate) fn model_table() -> El {
         .child(
             el("div")
                 .class("head middle")
-                .child(el("h2").id("models").class("mid val").text(move || loaded_count(&live.house())))
+                .child(
+                    el("h2").id("models").class("mid val").text(move || words::loaded_count(&live.house())),
+                )
                 .child(filter(wanted, query).hidden_if(none))
-                .child(el("div").class("acts").child(reinitialise_button(live)).child(clean_up_button(live))),
+                .child(upkeep_buttons()),
         )
         .child(downloads())
         .child(
@@ -63,15 +61,7 @@ pub(crate) fn model_table() -> El {
         .child(el("p").class("sub").hidden_if(move || !nothing_fits()).say("No model has that in its name."))
         .child(no_models().hidden_if(move || !none()))
         .child(add_model().hidden_if(none))
-        .child(clean_up_dialog())
-        .child(reinitialise_dialog())
-}
-
-fn loaded_count(snapshot: &Snapshot) -> String {
-    match snapshot.models.len() {
-        0 => "No models yet".to_owned(),
-        all => format!("{} of {all} models loaded", snapshot.models.iter().filter(|m| is_loaded(m)).count()),
-    }
+        .child(upkeep_dialogs())
 }
 
 /// Filters while one types; without JavaScript the server filters.
@@ -92,24 +82,4 @@ fn filter(wanted: RwSignal<String>, query: String) -> El {
         .class("filter")
         .on(ev::submit, |event| event.prevent_default())
         .child(field)
-}
-
-fn clean_up_button(live: Live) -> El {
-    let unable = move || {
-        let preview = cleanup::clean_up(&live.house().models, true);
-        let nothing = preview.goes.is_empty() && preview.kept.is_empty();
-        if nothing { "No model is loaded: there is nothing to free." } else { "" }
-    };
-    ask("cleanup", "btn main", unable, move || match cleanup::clean_up(&live.house().models, false).bytes() {
-        0 => "Clean up AI resources".to_owned(),
-        bytes => format!("Clean up AI resources \u{b7} frees about {}", about(bytes)),
-    })
-}
-
-fn reinitialise_button(live: Live) -> El {
-    let unable = move || {
-        let nothing = cleanup::reinitialise(&live.house().models).goes.is_empty();
-        if nothing { "No model is ready: there is nothing to reinitialise." } else { "" }
-    };
-    ask("reinitialise", "btn", unable, || "Reinitialise loaded models\u{2026}".to_owned())
 }

@@ -47,24 +47,24 @@ fn updated(live: Live) -> El {
 }
 
 fn notice(live: Live) -> El {
-    let part = move |pick: fn(&Notice) -> &String| {
-        move || live.said.with(|said| said.as_ref().map(|notice| pick(notice).clone()).unwrap_or_default())
-    };
-    let good = move || live.said.with(|said| said.as_ref().map(|notice| notice.good.to_string()));
+    // What is wrong with one value is said at its field, and not twice.
+    let said = move || live.said.get().filter(|notice| notice.field.is_empty());
+    let part = move |pick: fn(Notice) -> String| move || said().map(pick).unwrap_or_default();
+    let good = move || said().map(|notice| notice.good.to_string());
     el("div")
         .class("strip notice")
         .id("notice")
         .attr("role", "status")
         .attr_of("data-good", good)
         .child(
-            el("p").child(el("b").text(part(|n| &n.text))).say(" ").child(el("span").text(part(|n| &n.hint))),
+            el("p").child(el("b").text(part(|n| n.text))).say(" ").child(el("span").text(part(|n| n.hint))),
         )
         .child(
             el("a")
                 .class("btn small")
                 .attr("href", "")
                 .attr("rel", "external")
-                .hidden_if(move || live.said.with(Option::is_none))
+                .hidden_if(move || said().is_none())
                 .on(ev::click, move |event| {
                     event.prevent_default();
                     live.said.set(None);

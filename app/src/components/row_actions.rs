@@ -2,15 +2,17 @@
 //!
 //! The button furthest right is the same element in every state: what it says and where it posts follow the state.
 
-use leptos::prelude::*;
 use protocol::ModelState;
 
 use super::{
     dialog::unless,
-    model_row::{Shown, hidden_field, state},
-    verb_form, verb_form_of,
+    model_row::{Shown, hidden_field},
+    pin_button, verb_form, verb_form_of,
 };
-use crate::dom::{El, el, unseen};
+use crate::{
+    Live,
+    dom::{El, el, unseen},
+};
 
 /// What the main button does in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,29 +47,18 @@ fn reload_unable(state: ModelState) -> &'static str {
 }
 
 /// Pin, Reload, and Load, Cancel load or Unload.
-pub(super) fn row_actions(model: Shown, name: &str) -> El {
+pub(super) fn row_actions(live: Live, model: Shown, name: &str) -> El {
     let pinned = move || model.get().is_some_and(|m| m.pinned);
-    let main = move || main_button(state(model));
-    let on_disk = move || state(model) == ModelState::Unloaded;
+    let main = move || main_button(model.state());
+    let on_disk = move || model.state() == ModelState::Unloaded;
     let button = || el("button").class("btn small");
     let of = || unseen(format!(" {name}"));
-    let pin = button()
-        .attr("name", "pinned")
-        .attr_of("value", move || Some((!pinned()).to_string()))
-        .attr("title", "A pinned model is spared by its timer, by evictions and by clean-ups")
-        .text(move || if pinned() { "Unpin" } else { "Pin" }.to_owned())
-        .child(of());
-    let reload = unless(button(), move || reload_unable(state(model))).say("Reload").child(of());
+    let reload = unless(button(), move || reload_unable(model.state())).say("Reload").child(of());
     let force = move || Some(if main().force { "true" } else { "" }.to_owned());
     let act = unless(button(), move || main().unable).text(move || main().label.to_owned()).child(of());
     el("div")
         .class("acts")
-        .child(
-            verb_form("/manage/pin")
-                .hidden_if(move || on_disk() && !pinned())
-                .child(hidden_field("model", name))
-                .child(pin),
-        )
+        .child(pin_button(live, name).hidden_if(move || on_disk() && !pinned()))
         .child(
             verb_form("/manage/reload").hidden_if(on_disk).child(hidden_field("model", name)).child(reload),
         )

@@ -19,6 +19,9 @@ use crate::{
 /// status as an error.
 pub const NOTICE_TYPE: &str = "application/vnd.innkeeper.notice+json";
 
+/// On a form whose fields show what is kept: after a success they follow it again.
+pub(super) const FOLLOWS: &str = "data-follows";
+
 /// A form that posts its fields to a verb under `/manage`.
 pub(crate) fn verb_form(to: &'static str) -> El {
     verb_form_of(move || to)
@@ -56,6 +59,9 @@ fn submit(event: &SubmitEvent, to: &'static str, busy: RwSignal<Option<String>>,
     busy.set(Some(what));
     spawn_local(async move {
         let notice = post(to, &request).await.unwrap_or_else(|_| lost());
+        if notice.good && form.has_attribute(FOLLOWS) {
+            form.reset();
+        }
         // Quick ones may be over before the form is gone with its page.
         let _ = busy.try_set(None);
         live.said.set(Some(notice).filter(|notice| !notice.text.is_empty()));

@@ -10,7 +10,7 @@ mod wire;
 use std::{collections::BTreeMap, sync::Arc};
 
 use leptos::prelude::*;
-use protocol::{LedgerEvent, Sample, Snapshot, Time};
+use protocol::{LedgerEvent, Sample, Settings, Snapshot, Time};
 
 use crate::{
     First, Notice, Theme,
@@ -19,6 +19,9 @@ use crate::{
 };
 
 pub use keys::{SHORTCUTS_OFF, shortcuts_on};
+
+/// Events that a page may be behind with before it misses one.
+const FRESH: usize = 64;
 
 /// How fresh the page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +70,16 @@ pub struct Live {
     pub lost_since: RwSignal<Option<Time>>,
     /// Minutes that this browser's clock is ahead of UTC; `None` before hydration: times are shown in UTC.
     pub zone: RwSignal<Option<i32>>,
+    /// What can be set, as it is set now.
+    pub settings: RwSignal<Arc<Settings>>,
+    /// Where this server is reached.
+    pub base_url: RwSignal<String>,
     /// What this page has seen over time.
     seen: RwSignal<Arc<Seen>>,
+    /// What just happened, newest last; only the last few.
+    pub fresh: RwSignal<Vec<Arc<LedgerEvent>>>,
+    /// How often the stream of events was opened: after each interruption something may have been missed.
+    pub opened: RwSignal<u32>,
     /// What the last verb said.
     pub said: RwSignal<Option<Notice>>,
     /// What just happened, for the ear.
@@ -86,10 +97,14 @@ impl Live {
         series.take(&first.snapshot);
         Self {
             now: RwSignal::new(first.snapshot.at),
+            settings: RwSignal::new(Arc::new(first.settings.clone())),
+            base_url: RwSignal::new(first.base_url.clone()),
             link: RwSignal::new(Link::Still),
             zone: RwSignal::new(None),
             seen: RwSignal::new(Arc::new(Seen { series, downloads: BTreeMap::new() })),
             lost_since: RwSignal::new(None),
+            fresh: RwSignal::new(Vec::new()),
+            opened: RwSignal::new(0),
             said: RwSignal::new(first.notice.clone().filter(|notice| !notice.text.is_empty())),
             told: RwSignal::new(String::new()),
             theme: RwSignal::new(first.theme),
@@ -103,6 +118,10 @@ impl Live {
         Effect::new(move |_| {
             clock::start(self);
             keys::start();
+            // Behind a proxy the browser knows better under which name and scheme it came here.
+            if let Ok(origin) = window().location().origin() {
+                self.base_url.set(origin);
+            }
             wire::start(self);
         });
     }
@@ -147,8 +166,19 @@ impl Live {
         self.show(house);
     }
 
-    fn take_event(self, event: &LedgerEvent) {
-        let told = words::told(event);
+    fn take_settings(self, settings: Settings) {
+        if **self.settings.read_untracked() != settings {
+            self.settings.set(Arc::new(settings));
+        }
+    }
+
+    fn take_event(self, event: LedgerEvent) {
+        let told = words::told(&event);
+        self.fresh.update(|fresh| {
+            fresh.push(Arc::new(event));
+            let surplus = fresh.len().saturating_sub(FRESH);
+            fresh.drain(..surplus);
+        });
         if !told.is_empty() {
             wire::announce(self, told);
         }

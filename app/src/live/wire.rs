@@ -33,11 +33,12 @@ thread_local! {
 pub(super) fn start(live: Live) {
     HANDLERS.with_borrow_mut(|handlers| {
         *handlers = vec![
-            ("open", Closure::new(move |_| connected(live))),
+            ("open", Closure::new(move |_| opened(live))),
             ("error", Closure::new(move |_| broken(live))),
             ("snapshot", handler(live, Live::take_snapshot)),
+            ("settings", handler(live, Live::take_settings)),
             ("sample", handler(live, Live::take_sample)),
-            ("ledger", handler(live, |live, event| live.take_event(&event))),
+            ("ledger", handler(live, Live::take_event)),
         ];
     });
     HEARD_MS.set(browser_ms());
@@ -78,6 +79,11 @@ fn close() {
     if let Some(source) = SOURCE.take() {
         source.close();
     }
+}
+
+fn opened(live: Live) {
+    connected(live);
+    live.opened.update(|opened| *opened += 1);
 }
 
 fn connected(live: Live) {

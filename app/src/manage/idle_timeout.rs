@@ -10,9 +10,11 @@ use super::Refusal;
 #[server(name = SetIdleTimeout, prefix = "/manage", endpoint = "idle_timeout")]
 pub async fn idle_timeout(model: String, idle_timeout: String) -> Result<Model, Refusal> {
     use super::arguments::{id, span};
-    let (id, timeout) = (id(&model)?, span(&idle_timeout)?);
+    let id = id(&model)?;
+    let key = format!("models.{id}.idle_timeout");
+    let timeout = span(&idle_timeout).map_err(|refusal| refusal.about(&key))?;
     let by = crate::request::caller();
-    let kept = (format!("models.{id}.idle_timeout"), idle_timeout);
+    let kept = (key, idle_timeout);
     crate::request::house()?.set(vec![kept], by.clone()).await?;
     Ok(crate::request::desk()?.set_idle_timeout(id, timeout, by).await?)
 }

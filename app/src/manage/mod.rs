@@ -12,6 +12,7 @@
     reason = "the server macro makes a struct of each function's arguments and documents no field"
 )]
 
+mod about;
 mod answers;
 #[cfg(feature = "ssr")]
 mod arguments;
@@ -40,6 +41,7 @@ mod theme;
 mod unload;
 mod yield_memory;
 
+pub use about::{About, ModelFile, ReadModel, about};
 pub use answers::{OneOrAll, Part};
 pub use cancel::{CancelRequest, Cancelled, cancel};
 pub use cancel_pull::{CancelPull, cancel_pull};

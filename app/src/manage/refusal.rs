@@ -17,6 +17,12 @@ impl Refusal {
     pub fn argument(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Problem::new(Code::BadArgument, message, hint).into()
     }
+
+    /// The same, said about one value.
+    #[must_use]
+    pub fn about(self, field: &str) -> Self {
+        self.0.error.about(field).into()
+    }
 }
 
 impl From<Problem> for Refusal {

@@ -4,12 +4,9 @@ use leptos::prelude::*;
 
 use super::page;
 use crate::{
-    components::{given_back, held_chart, memory_panel, model_table, sessions_panel},
+    components::{given_back, held_chart, memory_panel, model_table, sessions_panel, timeouts},
     dom::el,
 };
-
-/// Spans that a field for an idle timeout offers.
-const TIMEOUTS: [&str; 6] = ["1m", "5m", "15m", "1h", "0", "never"];
 
 /// The page at `/`.
 pub(crate) fn resources_page() -> AnyView {
@@ -18,8 +15,6 @@ pub(crate) fn resources_page() -> AnyView {
             .child(model_table())
             .child(el("div").class("two").child(given_back()).child(sessions_panel()))
             .child(held_chart())
-            .child(
-                el("datalist").id("timeouts").children(TIMEOUTS.map(|span| el("option").attr("value", span))),
-            )
+            .child(timeouts())
     })
 }

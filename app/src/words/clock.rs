@@ -15,6 +15,13 @@ pub fn short_clock(at: Time, minutes_ahead: i32) -> String {
     text
 }
 
+/// `2026-11-23` in a zone that is so many minutes ahead of UTC.
+pub fn day(at: Time, minutes_ahead: i32) -> String {
+    let mut text = Time::from_unix_ms(at.unix_ms() + i64::from(minutes_ahead) * 60_000).to_string();
+    text.truncate(10);
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +33,6 @@ mod tests {
         assert_eq!(clock(at, 90), "15:32:31");
         assert_eq!(clock(at, -900), "23:02:31");
         assert_eq!(short_clock(at, 660), "01:02");
+        assert_eq!((day(at, 0), day(at, 660)), ("2026-11-23".to_owned(), "2026-11-24".to_owned()));
     }
 }

@@ -4,20 +4,26 @@
 
 mod bytes;
 mod clock;
+mod connect;
 mod ledger;
 mod model;
 #[cfg(feature = "ssr")]
 mod notice;
 mod receipt;
+mod setting;
 mod span;
 
 pub use bytes::{about, bytes, part_of, round, signed};
-pub use clock::{clock, short_clock};
-pub use ledger::told;
-pub use model::{Unloads, about_file, idle_timeout, in_use, state, state_more, unloads};
+pub use clock::{clock, day, short_clock};
+pub use connect::{curl, python};
+pub use ledger::{cause, happened, moved, told};
+pub use model::{
+    Unloads, about_file, idle_timeout, in_use, loaded_count, standing, state, state_more, unloads,
+};
 #[cfg(feature = "ssr")]
 pub use notice::{notice, refused};
-pub use receipt::{ReceiptWords, receipt};
+pub use receipt::{ReceiptWords, method, receipt, why_it_went};
+pub use setting::{Group, SettingWords, locked, setting_words, source};
 pub use span::{setting, span, took};
 
 /// `1 request`, `2 requests`, `no requests`: a count with its noun.
@@ -44,6 +50,19 @@ pub fn fixed(value: f64, decimals: u32) -> String {
     }
 }
 
+/// `134,515,008`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// `a, b and c`.
 pub fn list(items: &[String]) -> String {
     match items {
@@ -68,6 +87,7 @@ mod tests {
 
     #[test]
     fn counts_and_lists_read_like_english() {
+        assert_eq!([0, 999, 1000, 134_515_008].map(thousands), ["0", "999", "1,000", "134,515,008"]);
         assert_eq!(count(0, "request"), "no requests");
         assert_eq!(count(1, "request"), "1 request");
         assert_eq!(count(2, "request"), "2 requests");

@@ -1,6 +1,6 @@
 //! What a model's row says.
 
-use protocol::{IdleTimeout, Model, ModelKind, ModelState, Time};
+use protocol::{IdleTimeout, Model, ModelKind, ModelState, Snapshot, Time};
 
 use super::{count, setting, span};
 
@@ -13,6 +13,26 @@ pub struct Unloads {
     pub why: String,
     /// Whether a countdown runs that "Keep" would reset.
     pub counting: bool,
+}
+
+/// `2 of 4 models loaded`.
+pub fn loaded_count(snapshot: &Snapshot) -> String {
+    match snapshot.models.len() {
+        0 => "No models yet".to_owned(),
+        all => {
+            let loaded = snapshot.models.iter().filter(|m| crate::pure::is_loaded(m)).count();
+            format!("{loaded} of {all} models loaded")
+        }
+    }
+}
+
+/// `2 of 4 models loaded, holding 34.1 MiB.`, from what the models themselves hold at this moment.
+pub fn standing(snapshot: &Snapshot) -> String {
+    let held = snapshot.models.iter().map(crate::pure::held).sum();
+    match held {
+        0 => format!("{}.", loaded_count(snapshot)),
+        held => format!("{}, holding {}.", loaded_count(snapshot), super::bytes(held)),
+    }
 }
 
 /// `chat · llama · Q4_1 · 94 MiB on disk`, without the parts that are not known.

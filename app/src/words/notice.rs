@@ -37,6 +37,7 @@ pub fn notice(path: &str, answer: &Value) -> Notice {
             .get("removed_bytes")
             .and_then(Value::as_u64)
             .map(|freed| Notice::good(format!("Removed; {} of disk are free again.", about(freed)))),
+        "settings" => answer.get("idle_timeout").map(|_| Notice::good("Saved; it holds at once.")),
         "rescan" => answer
             .get("models")
             .and_then(Value::as_u64)
@@ -50,7 +51,9 @@ pub fn notice(path: &str, answer: &Value) -> Notice {
 
 /// A refusal, as cause and what to do.
 pub fn refused(problem: &Problem) -> Notice {
-    Notice { good: false, text: super::sentence(&problem.message), hint: super::sentence(&problem.hint) }
+    let mut notice = Notice::bad(super::sentence(&problem.message), super::sentence(&problem.hint));
+    notice.field = problem.field.clone().unwrap_or_default();
+    notice
 }
 
 fn read<T: DeserializeOwned>(answer: &Value) -> Option<T> {
@@ -79,7 +82,12 @@ fn several<T: DeserializeOwned>(answer: &Value, say: impl Fn(T) -> Notice) -> Op
     let join = |pick: fn(&Notice) -> &str| {
         said.iter().map(pick).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
     };
-    Some(Notice { good: said.iter().all(|one| one.good), text: join(|n| &n.text), hint: join(|n| &n.hint) })
+    Some(Notice {
+        good: said.iter().all(|one| one.good),
+        text: join(|n| &n.text),
+        hint: join(|n| &n.hint),
+        ..Notice::default()
+    })
 }
 
 fn loaded(model: Model) -> Notice {
@@ -103,13 +111,14 @@ fn of_receipt(one: &Receipt) -> Notice {
     } else {
         "The ledger keeps this receipt. End what is named there, or reload the model to try again.".to_owned()
     };
-    Notice { good: words.good, text: words.text(), hint }
+    Notice { good: words.good, text: words.text(), hint, ..Notice::default() }
 }
 
 fn reloaded(both: Reloaded) -> Notice {
     let old = of_receipt(&both.receipt);
     let new = loaded(both.model);
-    Notice { good: old.good && new.good, text: format!("{} {}", old.text, new.text), hint: old.hint }
+    let text = format!("{} {}", old.text, new.text);
+    Notice { good: old.good && new.good, text, hint: old.hint, ..Notice::default() }
 }
 
 fn clean_up(answer: CleanUp) -> Notice {
@@ -140,6 +149,7 @@ fn clean_up(answer: CleanUp) -> Notice {
                     .filter(|t| !t.is_empty())
                     .collect::<Vec<_>>()
                     .join(" "),
+                ..Notice::default()
             }
         }
         CleanUp::Dry { would_unload, kept } => {
@@ -150,7 +160,7 @@ fn clean_up(answer: CleanUp) -> Notice {
             } else {
                 format!("Would unload {} and free about {}.", list(&names), about(total))
             };
-            Notice { good: true, text, hint: kept_words(&kept) }
+            Notice { good: true, text, hint: kept_words(&kept), ..Notice::default() }
         }
     }
 }

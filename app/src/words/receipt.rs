@@ -96,15 +96,33 @@ fn left(receipt: &Receipt) -> String {
     }
 }
 
-fn why(receipt: &Receipt) -> String {
-    let mut parts = vec![match receipt.reason {
+/// Why it was unloaded, and by whom where somebody asked: `asked by the page`.
+pub fn why_it_went(receipt: &Receipt) -> String {
+    match receipt.reason {
         Reason::Asked => format!("asked by {}", receipt.asked_by),
+        Reason::Idle if receipt.asked_by == protocol::LAST_SESSION => {
+            "the last session that used it had ended".to_owned()
+        }
         Reason::Idle => "its idle timeout ended".to_owned(),
         Reason::Evicted => "evicted to make room".to_owned(),
         Reason::Reload => format!("reinitialised by {}", receipt.asked_by),
         Reason::Shutdown => "the server stopped".to_owned(),
         Reason::Failed => "it had failed".to_owned(),
-    }];
+    }
+}
+
+/// How a worker ended, in words.
+pub fn method(method: Method) -> &'static str {
+    match method {
+        Method::Exit => "itself, when told to go",
+        Method::Terminated => "a termination signal",
+        Method::Killed => "a kill",
+        Method::None => "nothing: there was no process",
+    }
+}
+
+fn why(receipt: &Receipt) -> String {
+    let mut parts = vec![why_it_went(receipt)];
     match receipt.method {
         Method::Terminated => parts.push("had to be terminated".to_owned()),
         Method::Killed => parts.push("had to be killed".to_owned()),
@@ -144,6 +162,15 @@ mod tests {
             words.text(),
             "whisper gave back 0.87 of 1.37 GiB in 12 ms. 512 MiB did not come back: held by process 4121."
         );
+    }
+
+    #[test]
+    fn an_idle_model_went_for_its_timeout_or_for_its_last_session() {
+        let mut one = example::receipt("smollm2", 34_708_000, 34_708_000);
+        (one.reason, one.asked_by) = (Reason::Idle, "idle timer".to_owned());
+        assert_eq!(receipt(&one).why, "measured \u{b7} its idle timeout ended");
+        one.asked_by = protocol::LAST_SESSION.to_owned();
+        assert_eq!(receipt(&one).why, "measured \u{b7} the last session that used it had ended");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use measured::{
 pub use model::{Failure, Instance, Memory, Model, ModelKind, ModelState, Progress, Quality, Waiting};
 pub use plan::{Lesson, Plan, Prediction, Refused};
 pub use problem::{Code, Problem, ProblemBody};
-pub use receipt::{DeviceReturn, Method, RamReturn, Reason, Receipt, Verdict};
+pub use receipt::{DeviceReturn, LAST_SESSION, Method, RamReturn, Reason, Receipt, Verdict};
 pub use session::{RequestState, RequestView, Session, SessionKind};
 pub use settings::{ModelSettings, Setting, Settings};
 pub use snapshot::{

@@ -51,6 +51,11 @@ impl ModelState {
         }
     }
 
+    /// Whether nothing of it is in use or about to be: its files may go.
+    pub fn is_at_rest(self) -> bool {
+        matches!(self, Self::Unloaded | Self::Failed)
+    }
+
     /// Whether a worker process exists in this state.
     pub fn holds_memory(self) -> bool {
         matches!(self, Self::Loading | Self::Ready | Self::Draining | Self::Unloading | Self::Stuck)

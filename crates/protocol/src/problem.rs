@@ -98,6 +98,9 @@ pub struct Problem {
     pub hint: String,
     /// When a retry may help; `null`: a retry will not help by itself.
     pub retry_after_seconds: Option<u64>,
+    /// Which of several values is meant, by its key; absent: none in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
 }
 
 /// A problem as JSON carries it: `{"error":{...}}`.
@@ -110,13 +113,20 @@ pub struct ProblemBody {
 impl Problem {
     /// A problem that a retry does not mend.
     pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: hint.into(), retry_after_seconds: None }
+        Self { code, message: message.into(), hint: hint.into(), retry_after_seconds: None, field: None }
     }
 
     /// The same, with the advice to come back after so many seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// The same, said about one value.
+    #[must_use]
+    pub fn about(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
         self
     }
 }

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ModelId, Time};
 
+/// Who asked, in a receipt of [`Reason::Idle`], when it was the end of the last session that used the model.
+pub const LAST_SESSION: &str = "last session";
+
 /// Why a model was unloaded. There is one way to unload; this is what differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ModelId;
 
 /// One value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// As a person writes it: `80%`, `1GiB`, `15m`, `never`.
     pub value: String,
@@ -13,6 +13,9 @@ pub struct Setting {
     pub source: String,
     /// Whether the file, the environment or a flag decides, so that it cannot be changed here.
     pub locked: bool,
+    /// Which file, or which variable; empty where there is only one.
+    #[serde(default)]
+    pub place: String,
 }
 
 /// What one model has of its own.
@@ -29,7 +32,7 @@ pub struct ModelSettings {
 }
 
 /// All of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// RAM that models may take in all.
     pub ram_limit: Setting,
@@ -45,4 +48,33 @@ pub struct Settings {
     pub after_last_session: Setting,
     /// What single models have of their own.
     pub models: Vec<ModelSettings>,
+}
+
+impl Settings {
+    /// Every setting that is not one model's, by its key, in the order in which a page shows them.
+    pub fn all(&self) -> Vec<(&'static str, &Setting)> {
+        // In parts, so that a new one cannot be forgotten here.
+        let Self {
+            ram_limit,
+            reserve,
+            gpu_limit,
+            idle_timeout,
+            session_timeout,
+            after_last_session,
+            models: _,
+        } = self;
+        vec![
+            ("idle_timeout", idle_timeout),
+            ("session_timeout", session_timeout),
+            ("after_last_session", after_last_session),
+            ("ram_limit", ram_limit),
+            ("reserve", reserve),
+            ("gpu_limit", gpu_limit),
+        ]
+    }
+
+    /// What a model has of its own.
+    pub fn of_model(&self, model: &str) -> Option<&ModelSettings> {
+        self.models.iter().find(|one| one.model.as_str() == model)
+    }
 }

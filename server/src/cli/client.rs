@@ -183,6 +183,7 @@ pub(crate) fn problem(status: u16, text: &str) -> Problem {
         message: message.to_owned(),
         hint: hint.to_owned(),
         retry_after_seconds: error["retry_after_seconds"].as_u64(),
+        field: error["field"].as_str().map(str::to_owned),
     }
 }
 

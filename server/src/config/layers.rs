@@ -51,7 +51,7 @@ pub(crate) struct Entry {
     /// Where it came from.
     pub(crate) source: Source,
     /// The file or the variable.
-    place: String,
+    pub(crate) place: String,
 }
 
 impl fmt::Display for Entry {

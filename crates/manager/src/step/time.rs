@@ -40,7 +40,7 @@ impl Turn<'_> {
                 State::Ready(_) => {
                     let due = unload_at(turn.house, record, |_| None);
                     if due.is_some_and(|due| due.boot <= now.boot) {
-                        let by = "idle timer".to_owned();
+                        let by = who_let_go(turn.house, record, now).to_owned();
                         turn.say_goodbye(id, record, Reason::Idle, by, Duration::ZERO, None);
                     }
                 }
@@ -67,6 +67,22 @@ impl Turn<'_> {
             self.answer(ticket, Ok(Answer::Done));
         }
     }
+}
+
+/// Which of the two rules lets an idle instance go now: its own timeout, or the end of the last session that used it.
+fn who_let_go(house: &House, record: &Record, now: Now) -> &'static str {
+    let State::Ready(ready) = &record.state else { return "idle timer" };
+    let (config, timeout) = (&house.config, record.idle_timeout(house.config.idle_timeout));
+    let by_timer = policy::unload_at(
+        ready,
+        record.is_pinned(),
+        timeout,
+        None,
+        config.after_last_session,
+        &config.deadlines,
+    );
+    let over = by_timer.is_some_and(|due| due.boot <= now.boot);
+    if over { "idle timer" } else { protocol::LAST_SESSION }
 }
 
 /// When a model's idle instance goes. `ends` says when a session that has not ended will.

@@ -56,7 +56,8 @@ fn when_the_last_session_of_a_model_has_ended_the_model_goes_a_minute_later() {
     rig.pass_ms(1);
     assert_eq!(rig.state("a"), ModelState::Unloading);
     rig.come_back("a");
-    assert_eq!(rig.house.receipts[0].reason, Reason::Idle);
+    let receipt = &rig.house.receipts[0];
+    assert_eq!((receipt.reason, receipt.asked_by.as_str()), (Reason::Idle, protocol::LAST_SESSION));
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! What a model was expected to take, against what it takes.
+
+use protocol::{Instance, Model};
+
+use super::model_row::Shown;
+use crate::{
+    Live,
+    dom::{El, el},
+    words::{self, bytes, fixed},
+};
+
+/// The section "Memory".
+pub(crate) fn model_memory(live: Live, model: Shown) -> El {
+    let loaded = move || model.get().is_some_and(|m| !m.instances.is_empty());
+    let of = move |say: fn(&Instance) -> Option<String>| {
+        move || {
+            model
+                .get()
+                .and_then(|m| m.instances.first().and_then(say))
+                .unwrap_or_else(|| "unknown".to_owned())
+        }
+    };
+    let fact = |name: &'static str, text: El| [el("dt").say(name), el("dd").child(text)];
+    let value = |text: El| text.class("val");
+    let since = move || {
+        let at = model.get().and_then(|m| m.instances.first().and_then(|i| i.loaded_at));
+        at.map_or_else(|| "not yet".to_owned(), |at| live.clock_text(at, false))
+    };
+    let facts = [
+        fact("Expected", value(el("span").text(of(|i| i.predicted_bytes.map(bytes))))),
+        fact("Measured", value(el("span").text(of(|i| i.memory.as_ref().map(|m| bytes(m.private_bytes)))))),
+        fact("Off by", value(el("span").text(of(off)))),
+        fact("File cache", value(el("span").text(of(|i| i.memory.as_ref().map(|m| bytes(m.mapped_bytes)))))),
+        fact("On a GPU", value(el("span").text(of(on_gpu)))),
+        fact("Loaded", value(el("span").text(since))),
+        fact("Load took", value(el("span").text(of(|i| i.load_ms.map(words::took))))),
+        fact(
+            "Runs on",
+            value(el("span").text(of(|i| {
+                Some(format!("{}, {}", i.device, words::count(u64::from(i.threads), "thread")))
+            }))),
+        ),
+        fact(
+            "Context now",
+            value(el("span").text(of(|i| Some(words::count(u64::from(i.context), "position"))))),
+        ),
+        fact(
+            "Confined by",
+            value(el("span").text(of(|i| Some(i.sandbox.clone()).filter(|s| !s.is_empty())))),
+        ),
+        fact("Process", value(el("span").text(of(|i| Some(i.pid.to_string()))))),
+    ];
+    el("section")
+        .attr("aria-labelledby", "memory")
+        .child(el("h2").id("memory").say("Memory"))
+        .child(el("p").class("quiet empty").hidden_if(loaded).text(model.text(expected)))
+        .child(
+            el("dl").class("words facts").hidden_if(move || !loaded()).children(facts.into_iter().flatten()),
+        )
+}
+
+/// What an unloaded model would take.
+fn expected(model: &Model) -> String {
+    match model.expected_bytes {
+        Some(expected) => {
+            format!("It is not loaded and takes nothing. Loaded it would take about {}.", bytes(expected))
+        }
+        None => "It is not loaded and takes nothing.".to_owned(),
+    }
+}
+
+/// How far the measurement is from the prediction: `3.1 % more`.
+fn off(instance: &Instance) -> Option<String> {
+    let (expected, measured) =
+        (instance.predicted_bytes? as f64, instance.memory.as_ref()?.private_bytes as f64);
+    if expected <= 0.0 {
+        return None;
+    }
+    let percent = (measured - expected) / expected * 100.0;
+    let side = if percent < 0.0 { "less" } else { "more" };
+    Some(format!("{}\u{a0}% {side} than expected at ready", fixed(percent.abs(), 1)))
+}
+
+fn on_gpu(instance: &Instance) -> Option<String> {
+    let gpu = instance.memory.as_ref()?.gpu_bytes;
+    Some(gpu.filter(|bytes| *bytes > 0).map_or_else(|| "nothing".to_owned(), bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn the_error_of_a_prediction_has_its_side() {
+        let mut model = example::ready("smollm2", 110);
+        model.instances[0].predicted_bytes = Some(100);
+        assert_eq!(off(&model.instances[0]).unwrap(), "10.0\u{a0}% more than expected at ready");
+        model.instances[0].predicted_bytes = Some(220);
+        assert_eq!(off(&model.instances[0]).unwrap(), "50.0\u{a0}% less than expected at ready");
+        model.instances[0].predicted_bytes = None;
+        assert_eq!(off(&model.instances[0]), None);
+    }
+}
