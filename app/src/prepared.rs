@@ -4,7 +4,7 @@
 use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::manage::{About, History};
+use crate::manage::{About, History, PlanWords};
 
 /// What was gathered for one page; empty for the others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Prepared {
     /// What is in the model's files.
     #[serde(default)]
     pub about: Option<About>,
+    /// What a load of each model that is not loaded would do.
+    #[serde(default)]
+    pub plans: Vec<PlanWords>,
     /// What its worker has said.
     #[serde(default)]
     pub log: Vec<String>,
@@ -46,6 +49,9 @@ pub async fn prepare(path: &str) -> Prepared {
     let Ok(url) = leptos_router::location::RequestUrl::new(path).parse() else { return Prepared::default() };
     // A filter that names nothing is a page without events.
     let nothing = || History { events: Vec::new(), next: None };
+    if url.path() == "/" {
+        return Prepared { plans: plans(None).await, ..Prepared::default() };
+    }
     let Some(model) = url.path().strip_prefix(MODEL) else {
         let history = Query::of_page(url.search_params()).ask().await.unwrap_or_else(|_| nothing());
         return Prepared { history: Some(history), ..Prepared::default() };
@@ -53,13 +59,27 @@ pub async fn prepare(path: &str) -> Prepared {
     let (Ok(id), Ok(house)) = (model.parse(), request::house()) else { return Prepared::default() };
     let history = Query::of_model(model).ask().await.unwrap_or_else(|_| nothing());
     let log = house.log(&id);
-    Prepared { history: Some(history), about: house.about(id).await.ok(), log }
+    let plans = plans(Some(&id)).await;
+    Prepared { history: Some(history), about: house.about(id).await.ok(), plans, log }
+}
+
+/// The plans of the models that are not loaded: all of them, or one.
+#[cfg(feature = "ssr")]
+async fn plans(only: Option<&protocol::ModelId>) -> Vec<PlanWords> {
+    let Ok(house) = crate::request::house() else { return Vec::new() };
+    let mut plans = Vec::new();
+    for model in &house.snapshot().models {
+        if model.state.is_at_rest() && only.is_none_or(|only| *only == model.id) {
+            plans.extend(crate::manage::plan_words(model.id.to_string()).await);
+        }
+    }
+    plans
 }
 
 /// Whether anything is gathered for a path.
 #[cfg(feature = "ssr")]
 pub fn is_prepared(path: &str) -> bool {
-    path == "/activity" || path.starts_with(MODEL)
+    matches!(path, "/" | "/activity") || path.starts_with(MODEL)
 }
 
 /// Whether the page speaks of something that is not there.

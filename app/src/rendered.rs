@@ -295,7 +295,8 @@ async fn the_ledger_shows_causes_proofs_and_the_way_to_older_events() {
     let shown =
         visible(&page("/activity?kind=unload&model=smollm2", example::busy_day(), None, Theme::Light).await);
     for text in [
-        "Asked by the page.",
+        "Asked.",
+        "by the page",
         "33.1 of 33.1 MiB",
         "/activity?model=smollm2&amp;kind=unload&amp;after=6",
         "2026-11-23",
@@ -334,7 +335,7 @@ async fn pictures_of_the_pages_can_be_made() {
 async fn routes_can_be_listed_outside_any_request() {
     let routes = leptos_axum::generate_route_list(App);
     let paths: Vec<_> = routes.iter().map(|route| route.path().to_owned()).collect();
-    assert_eq!(paths, ["/", "/chat", "/activity", "/model/:id", "/settings"]);
+    assert_eq!(paths, ["/", "/chat", "/activity", "/model/{id}", "/settings"]);
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ import type { Locator, Page } from '@playwright/test';
 /** The pages that there are. */
 export const PAGES = ['/', '/chat', '/activity', '/settings'];
 
-/** The page of one model, which no link in the header leads to. */
-export const MODEL_PAGE = '/model/smollm2';
+/** And the page of one model, which no link in the header leads to. */
+export const ALL_PAGES = [...PAGES, '/model/smollm2'];
 
 export const row = (page: Page, model = 'smollm2'): Locator => page.locator(`tr[data-model="${model}"]`);
 

@@ -14,7 +14,7 @@ test('loads, unloads and settings stand there with cause, who asked, bytes and t
   await expect(setting).toContainText('idle_timeout = 9m');
   await expect(load).toContainText(/loaded\s*smollm2/);
   await expect(load).toContainText(/0 MiB → [\d.]+ MiB/);
-  await expect(unload).toContainText('Asked by');
+  await expect(unload).toContainText(/Asked\.\s*by node/);
   await expect(unload).toContainText(/[\d.]+ MiB → [\d.]+ (MiB|KiB)/);
   await unload.getByText('Receipt').click();
   await expect(unload).toContainText(/smollm2 gave back [\d.]+ of [\d.]+ MiB/);

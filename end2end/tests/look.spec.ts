@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type { AxeResults } from 'axe-core';
 import type { Page } from '@playwright/test';
-import { PAGES, button, rowIn } from '../support/page.ts';
+import { ALL_PAGES, PAGES, button, rowIn } from '../support/page.ts';
 import { expect, test } from '../support/test.ts';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -32,7 +32,7 @@ async function violations(page: Page): Promise<string[]> {
 }
 
 for (const theme of ['light', 'dark'] as const) {
-  for (const path of PAGES) {
+  for (const path of ALL_PAGES) {
     test(`axe finds nothing on ${path} in the ${theme} theme`, async ({ page, open, server, javaScriptEnabled }) => {
       await server.load();
       await server.post('/manage/reload', { model: 'smollm2' });
@@ -66,7 +66,7 @@ test('the theme is chosen by a form, kept over pages, and stands in the first by
 
 test.describe('on a phone', () => {
   test.use({ viewport: { width: 360, height: 740 } });
-  for (const path of PAGES) {
+  for (const path of ALL_PAGES) {
     test(`${path} does not scroll sideways, and its buttons can be pressed`, async ({ page, open, server }) => {
       await server.load();
       await open(path);

@@ -1,7 +1,7 @@
 // A picture of each page, in both themes and on a phone, kept in end2end/screenshots. The house is in use: one model
 // answers, one is idle, one has given its memory back.
 import { join } from 'node:path';
-import { PAGES, lastAnswer, receipts, rowIn, say, shortAnswers } from '../support/page.ts';
+import { ALL_PAGES, lastAnswer, receipts, rowIn, say, shortAnswers } from '../support/page.ts';
 import { expect, test } from '../support/test.ts';
 
 const folder = join(import.meta.dirname, '../screenshots');
@@ -20,7 +20,7 @@ test('pictures of every page', async ({ page, open, server }) => {
     await page.setViewportSize(size);
     for (const theme of ['light', 'dark'] as const) {
       await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' });
-      for (const path of PAGES) {
+      for (const path of ALL_PAGES) {
         await open(path);
         if (path === '/') {
           await expect(rowIn(page, 'ready')).toBeVisible();

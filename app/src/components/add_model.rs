@@ -2,30 +2,43 @@
 
 use leptos::prelude::*;
 
-use super::{model_row::hidden_field, verb_form};
+use super::{dialog::unless, model_row::hidden_field, verb_form};
 use crate::{
     Live,
     dom::{El, el},
 };
 
+/// The models that come with the catalogue: reference, kind, what it does, and the button.
+const OFFERS: [(&str, &str, &str); 2] = [
+    ("smollm2", "A small one that answers conversations.", "Download smollm2, 94 MiB"),
+    ("minilm", "Turns texts into vectors, for search and comparison.", "Download minilm, 87 MiB"),
+];
+
 /// What is shown when there is no model at all.
 pub(super) fn no_models() -> El {
+    let live = expect_context::<Live>();
+    let offer = move |(reference, does, label): (&'static str, &'static str, &'static str)| {
+        let under_way = move || {
+            let house = live.house();
+            let here = house.downloads.iter().any(|d| d.reference == reference && d.error.is_none());
+            if here { "It is on its way." } else { "" }
+        };
+        el("li")
+            .child(el("span").child(el("b").say(reference)).child(el("span").class("sub").say(does)))
+            .child(
+                verb_form("/manage/pull")
+                    .child(hidden_field("ref", reference))
+                    .child(unless(el("button").class("btn main"), under_way).say(label)),
+            )
+    };
     el("div")
         .class("no-models")
-        .child(
-            el("p").say(
-                "There is no model on this machine yet. smollm2 is a small one that answers conversations.",
-            ),
-        )
-        .child(
-            verb_form("/manage/pull")
-                .child(hidden_field("ref", "smollm2"))
-                .child(el("button").class("btn main").say("Download smollm2, 94 MiB")),
-        )
+        .child(el("p").say("There is no model on this machine yet. These two come with Innkeeper's catalogue, pinned by size and checksum:"))
+        .child(el("ul").class("sums offers").children(OFFERS.map(offer)))
         .child(
             el("p")
                 .class("sub")
-                .say("Or put a .gguf file into ")
+                .say("Or put a .gguf file of your own into ")
                 .child(folder())
                 .say("; it appears here by itself."),
         )

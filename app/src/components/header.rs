@@ -21,7 +21,7 @@ pub(crate) fn header() -> El {
     let link = |(path, name): (&'static str, &'static str)| {
         el("a")
             .attr("href", path)
-            .attr_of("aria-current", move || (here.get() == path).then(|| "page".to_owned()))
+            .attr_of("aria-current", move || current(&here.get(), path).map(str::to_owned))
             .say(name)
     };
     el("header")
@@ -32,6 +32,15 @@ pub(crate) fn header() -> El {
         .child(badge(live))
         .child(theme_choice(live))
         .child(ask("help", "btn small", || "", || "Help".to_owned()))
+}
+
+/// Whether one is on a page, or on one that belongs to it: models stand on Resources.
+fn current(here: &str, path: &str) -> Option<&'static str> {
+    match path {
+        _ if here == path => Some("page"),
+        "/" if here.starts_with("/model/") => Some("true"),
+        _ => None,
+    }
 }
 
 /// How fresh the page is.

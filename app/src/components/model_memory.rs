@@ -1,8 +1,8 @@
 //! What a model was expected to take, against what it takes.
 
-use protocol::{Instance, Model};
+use protocol::Instance;
 
-use super::model_row::Shown;
+use super::{model_row::Shown, plan_line};
 use crate::{
     Live,
     dom::{El, el},
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The section "Memory".
-pub(crate) fn model_memory(live: Live, model: Shown) -> El {
+pub(crate) fn model_memory(live: Live, model: Shown, name: &str) -> El {
     let loaded = move || model.get().is_some_and(|m| !m.instances.is_empty());
     let of = move |say: fn(&Instance) -> Option<String>| {
         move || {
@@ -42,7 +42,10 @@ pub(crate) fn model_memory(live: Live, model: Shown) -> El {
         ),
         fact(
             "Context now",
-            value(el("span").text(of(|i| Some(words::count(u64::from(i.context), "position"))))),
+            value(
+                el("span")
+                    .text(of(|i| Some(format!("{} positions", words::thousands(u64::from(i.context)))))),
+            ),
         ),
         fact(
             "Confined by",
@@ -53,20 +56,11 @@ pub(crate) fn model_memory(live: Live, model: Shown) -> El {
     el("section")
         .attr("aria-labelledby", "memory")
         .child(el("h2").id("memory").say("Memory"))
-        .child(el("p").class("quiet empty").hidden_if(loaded).text(model.text(expected)))
+        .child(el("p").class("quiet").hidden_if(loaded).say("It is not loaded and takes nothing."))
+        .child(plan_line(live, model, name, false))
         .child(
             el("dl").class("words facts").hidden_if(move || !loaded()).children(facts.into_iter().flatten()),
         )
-}
-
-/// What an unloaded model would take.
-fn expected(model: &Model) -> String {
-    match model.expected_bytes {
-        Some(expected) => {
-            format!("It is not loaded and takes nothing. Loaded it would take about {}.", bytes(expected))
-        }
-        None => "It is not loaded and takes nothing.".to_owned(),
-    }
 }
 
 /// How far the measurement is from the prediction: `3.1 % more`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use protocol::{Failure, Model, ModelState, Quality};
 
-use super::{Field, copy_button::copy_button, row_actions::row_actions, setting_form, verb_form};
+use super::{Field, copy_button::copy_button, plan_line, row_actions::row_actions, setting_form, verb_form};
 use crate::{
     Live,
     dom::{El, el, unseen},
@@ -83,7 +83,11 @@ pub(super) fn model_row(name: &str) -> El {
                 .child(el("span").class("val").text(model.text(words::in_use)))
                 .child(el("span").class("quiet").text(model.text(nobody))),
         )
-        .child(cell(unloads_cell(live, model, name)))
+        .child(cell(
+            unloads_cell(live, model, name)
+                .child(plan_line(live, model, name, true))
+                .child(timeout_form(live, model, name)),
+        ))
         .child(cell(row_actions(live, model, name)));
     let sound = move || model.get().is_none_or(|m| m.failure.is_none());
     let trouble =
@@ -178,7 +182,7 @@ fn explained(quality: Quality) -> &'static str {
 /// The line below: file cache, the GPU, or what a load would take.
 fn beside(model: &Model) -> String {
     let Some(instance) = model.instances.first() else {
-        return model.expected_bytes.map_or_else(String::new, |b| format!("would take about {}", about(b)));
+        return words::would_take(model).unwrap_or_default();
     };
     let Some(memory) = &instance.memory else { return String::new() };
     let mut parts = Vec::new();
@@ -213,7 +217,6 @@ pub(super) fn unloads_cell(live: Live, model: Shown, name: &str) -> El {
                 .child(keep),
         )
         .child(el("span").class("sub").text(move || unloads().why))
-        .child(timeout_form(live, model, name))
 }
 
 /// The model's own idle timeout, and the form that changes it.

@@ -27,10 +27,6 @@ pub(crate) fn worker_log(live: Live, model: Shown, name: &str, lines: Vec<String
     let path = StoredValue::new(format!("/manage/log?model={name}"));
     let text = RwSignal::new(lines.join("\n"));
     let look = move || {
-        // To ask in vain would only add errors to the console.
-        if live.link.get_untracked() != Link::Live || !untrack(|| model.is_there()) {
-            return;
-        }
         let path = path.get_value();
         spawn_local(async move {
             let Some(log) = fetch::get::<Log>(&path).await else { return };
@@ -41,9 +37,17 @@ pub(crate) fn worker_log(live: Live, model: Shown, name: &str, lines: Vec<String
             }
         });
     };
+    let look_again = move || {
+        // To ask in vain would only add errors to the console.
+        if live.link.get_untracked() == Link::Live && untrack(|| model.is_there()) {
+            look();
+        }
+    };
     Effect::new(move |_| {
-        look();
-        if let Ok(timer) = set_interval_with_handle(look, LOOK) {
+        if text.with_untracked(String::is_empty) && untrack(|| model.is_there()) {
+            look();
+        }
+        if let Ok(timer) = set_interval_with_handle(look_again, LOOK) {
             on_cleanup(move || timer.clear());
         }
     });

@@ -8,8 +8,8 @@ use super::page;
 use crate::{
     Live,
     components::{
-        Shown, ledger_table, model_facts, model_head, model_memory, own_timeout, pin_button, remove_dialog,
-        timeouts, worker_log,
+        Plans, Shown, ledger_table, model_facts, model_head, model_memory, own_timeout, pin_button,
+        remove_dialog, timeouts, worker_log,
     },
     dom::{El, el},
     ledger::{self, Query},
@@ -20,7 +20,8 @@ use crate::{
 pub(crate) fn model_page() -> AnyView {
     let live = expect_context::<Live>();
     let name = use_params_map().with_untracked(|params| params.get("id").unwrap_or_default());
-    let Prepared { history, about, log, .. } = expect_context::<Waiting>().take();
+    let Prepared { history, about, plans, log } = expect_context::<Waiting>().take();
+    provide_context(Plans(StoredValue::new(plans)));
     let model = Shown::of(live, &name);
     let events = ledger::Shown::new(live, Query::of_model(&name), history);
     let gone = move || !model.is_there();
@@ -32,7 +33,7 @@ pub(crate) fn model_page() -> AnyView {
                 el("div")
                     .class("two")
                     .hidden_if(gone)
-                    .child(model_memory(live, model))
+                    .child(model_memory(live, model, &name))
                     .child(model_facts(model, &name, about)),
             )
             .child(own_settings(live, &name).hidden_if(gone))

@@ -4,12 +4,14 @@ use leptos::prelude::*;
 
 use super::page;
 use crate::{
-    components::{given_back, held_chart, memory_panel, model_table, sessions_panel, timeouts},
+    components::{Plans, given_back, held_chart, memory_panel, model_table, sessions_panel, timeouts},
     dom::el,
+    prepared::Waiting,
 };
 
 /// The page at `/`.
 pub(crate) fn resources_page() -> AnyView {
+    provide_context(Plans(StoredValue::new(expect_context::<Waiting>().take().plans)));
     page("Resources", |main| {
         main.child(memory_panel())
             .child(model_table())

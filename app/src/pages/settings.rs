@@ -120,7 +120,7 @@ fn model_row(live: Live, name: &str) -> El {
     let link = el("a").attr("href", format!("/model/{name}")).say(name);
     el("tr")
         .attr("data-model", name)
-        .child(el("th").attr("scope", "row").class("name").child(link))
+        .child(el("th").attr("scope", "row").child(el("span").class("name").child(link)))
         .child(el("td").child(own_timeout(live, name, true)))
         .child(el("td").child(pin_button(live, name)))
 }

@@ -1,6 +1,6 @@
 //! What happened: in one sentence for the ear, and in columns for the eye.
 
-use protocol::{EventKind, LedgerEvent};
+use protocol::{EventKind, LedgerEvent, Reason};
 
 use super::{bytes, receipt, sentence, took, why_it_went};
 
@@ -43,9 +43,15 @@ pub fn happened(kind: EventKind) -> &'static str {
 pub fn cause(event: &LedgerEvent) -> String {
     match &event.receipt {
         // A failure that ended an instance says more than that it failed.
-        Some(one) if one.reason.word() == event.reason => sentence(&why_it_went(one)),
+        Some(one) if one.reason.word() == event.reason => match one.reason {
+            // By whom stands beside it.
+            Reason::Asked => "Asked.".to_owned(),
+            Reason::Reload => "Reinitialised.".to_owned(),
+            _ => sentence(&why_it_went(one)),
+        },
         // What was set stands there as it was written.
         _ if event.kind == EventKind::Settings => event.reason.clone(),
+        _ if event.reason == "request" => "For a request.".to_owned(),
         _ => sentence(&event.reason),
     }
 }
@@ -97,7 +103,7 @@ mod tests {
         event.receipt = Some(example::receipt("smollm2", 33 << 20, 33 << 20));
         event.reason = "asked".to_owned();
         (event.bytes_before, event.bytes_after) = (Some(33 << 20), Some(0));
-        assert_eq!(cause(&event), "Asked by the page.");
+        assert_eq!(cause(&event), "Asked.");
         assert_eq!(moved(&event), "33.0 MiB \u{2192} 0 MiB");
         event.reason = "the worker was killed by the kernel".to_owned();
         assert_eq!(cause(&event), "The worker was killed by the kernel.");

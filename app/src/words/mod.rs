@@ -9,6 +9,8 @@ mod ledger;
 mod model;
 #[cfg(feature = "ssr")]
 mod notice;
+#[cfg(feature = "ssr")]
+mod plan;
 mod receipt;
 mod setting;
 mod span;
@@ -18,10 +20,12 @@ pub use clock::{clock, day, short_clock};
 pub use connect::{curl, python};
 pub use ledger::{cause, happened, moved, told};
 pub use model::{
-    Unloads, about_file, idle_timeout, in_use, loaded_count, standing, state, state_more, unloads,
+    Unloads, about_file, idle_timeout, in_use, loaded_count, standing, state, state_more, unloads, would_take,
 };
 #[cfg(feature = "ssr")]
 pub use notice::{notice, refused};
+#[cfg(feature = "ssr")]
+pub use plan::plan;
 pub use receipt::{ReceiptWords, method, receipt, why_it_went};
 pub use setting::{Group, SettingWords, locked, setting_words, source};
 pub use span::{setting, span, took};

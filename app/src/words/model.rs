@@ -35,6 +35,14 @@ pub fn standing(snapshot: &Snapshot) -> String {
     }
 }
 
+/// `would take about 33 MiB, 412 MiB at most`; `None` until the file was inspected.
+pub fn would_take(model: &Model) -> Option<String> {
+    let taken = super::about(model.expected_bytes?);
+    let most = model.reserve_bytes.map(super::about).filter(|most| *most != taken);
+    let most = most.map_or_else(String::new, |most| format!(", {most} at most"));
+    Some(format!("would take about {taken}{most}"))
+}
+
 /// `chat · llama · Q4_1 · 94 MiB on disk`, without the parts that are not known.
 pub fn about_file(model: &Model) -> String {
     let kind = match model.kind {

@@ -1,0 +1,29 @@
+//! GET /manage/plan_words
+
+use leptos::{prelude::*, server_fn::codec::GetUrl};
+use protocol::ModelId;
+use serde::{Deserialize, Serialize};
+
+use super::Refusal;
+
+/// A plan as a page says it: in words, made here once, so that the browser needs none of the numbers behind them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanWords {
+    /// Of which model.
+    pub model: ModelId,
+    /// Whether it would be loaded.
+    pub fits: bool,
+    /// Whether it fits without anybody having to go.
+    pub plain: bool,
+    /// What it would take, or why it would be refused.
+    pub text: String,
+    /// What would be left, or what would help; may be empty.
+    pub hint: String,
+}
+
+/// What a load of this model would do now, in words. Changes nothing and counts as no use.
+#[server(name = ReadPlan, prefix = "/manage", endpoint = "plan_words", input = GetUrl)]
+pub async fn plan_words(model: String) -> Result<PlanWords, Refusal> {
+    let id = super::arguments::id(&model)?;
+    Ok(crate::words::plan(&crate::request::desk()?.plan(id, None).await?))
+}
