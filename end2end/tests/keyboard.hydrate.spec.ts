@@ -1,6 +1,6 @@
 // Everything without a mouse: reach, act, dialogs that keep the focus and give it back.
 import type { Page } from '@playwright/test';
-import { rowIn } from '../support/page.ts';
+import { ALL_PAGES, notice, rowIn } from '../support/page.ts';
 import { expect, test } from '../support/test.ts';
 
 const focused = (page: Page) =>
@@ -53,11 +53,11 @@ test('load, clean up and answer the dialog with the keyboard alone', async ({ pa
   await expect(rowIn(page, 'unloaded')).toBeVisible();
 });
 
-test('the focus is always to be seen', async ({ page, open, server }) => {
+for (const path of ALL_PAGES) test(`the focus is always to be seen on ${path}`, async ({ page, open, server }) => {
   await server.load();
-  await open('/');
+  await open(path);
   const hidden: string[] = [];
-  for (let step = 0; step < 40; step++) {
+  for (let step = 0; step < 60; step++) {
     await page.keyboard.press('Tab');
     const mark = await page.evaluate(() => {
       const element = document.activeElement!;
@@ -88,4 +88,15 @@ test('"/" goes to the filter, "?" opens the help, and no letter does harm', asyn
   await page.keyboard.press('Delete');
   await page.keyboard.press('Backspace');
   expect((await server.model()).state).toBe('ready');
+});
+
+test('a setting is changed with the keyboard alone, and the focus stays in its field', async ({ page, open, server }) => {
+  await open('/settings');
+  await tabTo(page, /^Idle timeout$/);
+  await page.keyboard.press('Control+a');
+  await page.keyboard.type('9m');
+  await page.keyboard.press('Enter');
+  await expect(notice(page)).toContainText('Saved');
+  await expect(page.getByLabel('Idle timeout', { exact: true })).toBeFocused();
+  expect((await server.model()).idle_timeout_seconds).toBe(540);
 });
