@@ -4,7 +4,7 @@
 use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::manage::{About, History, PlanWords};
+use crate::manage::{About, History, PerformanceRow, PlanWords};
 
 /// What was gathered for one page; empty for the others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ pub struct Prepared {
     /// The part of the ledger that the page shows first.
     #[serde(default)]
     pub history: Option<History>,
+    /// How well models answered.
+    #[serde(default)]
+    pub performance: Option<Vec<PerformanceRow>>,
     /// What is in the model's files.
     #[serde(default)]
     pub about: Option<About>,
@@ -53,14 +56,16 @@ pub async fn prepare(path: &str) -> Prepared {
         return Prepared { plans: plans(None).await, ..Prepared::default() };
     }
     let Some(model) = url.path().strip_prefix(MODEL) else {
-        let history = Query::of_page(url.search_params()).ask().await.unwrap_or_else(|_| nothing());
-        return Prepared { history: Some(history), ..Prepared::default() };
+        let query = Query::of_page(url.search_params());
+        let history = query.ask().await.unwrap_or_else(|_| nothing());
+        let performance = crate::manage::performance_words(query.window.to_owned()).await.ok();
+        return Prepared { history: Some(history), performance, ..Prepared::default() };
     };
     let (Ok(id), Ok(house)) = (model.parse(), request::house()) else { return Prepared::default() };
     let history = Query::of_model(model).ask().await.unwrap_or_else(|_| nothing());
     let log = house.log(&id);
     let plans = plans(Some(&id)).await;
-    Prepared { history: Some(history), about: house.about(id).await.ok(), plans, log }
+    Prepared { history: Some(history), about: house.about(id).await.ok(), plans, log, performance: None }
 }
 
 /// The plans of the models that are not loaded: all of them, or one.

@@ -111,6 +111,13 @@ fn prepared() -> Prepared {
         history: Some(crate::manage::History { events: vec![unload, load], next: Some(6) }),
         about: Some(about),
         log: vec!["ready in 0.42 s".to_owned()],
+        performance: Some(vec![crate::manage::PerformanceRow {
+            model: "smollm2".to_owned(),
+            cells: ["12", "0.31 s", "41/s", "2 ms", "0.42 s", "0.031"]
+                .map(|main| crate::manage::PerformanceCell { main: main.to_owned(), more: "p95".to_owned() })
+                .into(),
+        }]),
+        plans: Vec::new(),
     }
 }
 
@@ -300,6 +307,9 @@ async fn the_ledger_shows_causes_proofs_and_the_way_to_older_events() {
         "33.1 of 33.1 MiB",
         "/activity?model=smollm2&amp;kind=unload&amp;after=6",
         "2026-11-23",
+        "/manage/history.csv?model=smollm2&amp;kind=unload",
+        "/activity?model=smollm2&amp;kind=unload&amp;window=5m",
+        "0.31 s",
     ] {
         assert!(shown.contains(text), "{text} is missing");
     }

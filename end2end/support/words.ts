@@ -17,6 +17,7 @@ export interface Model {
   queued: number;
   idle_timeout_seconds: number | null;
   unload_at: string | null;
+  reserve_bytes: number | null;
   instances: Instance[];
   failure: { code: string; message: string; hint: string } | null;
 }

@@ -15,6 +15,6 @@ test('what happens appears at the top, if the filter wants it', async ({ page, o
   // Come to without a new document, the page asks for its events itself.
   await page.getByRole('link', { name: 'Chat' }).click();
   await page.getByRole('link', { name: 'Activity' }).click();
-  await expect(rows).toHaveCount(3);
+  await expect(rows).toHaveCount(4);
   await expect(rows.first()).toContainText('minilm');
 });

@@ -11,9 +11,7 @@ use app::{
 };
 use link::{Finish, Prompt, Role, Sampling};
 use manager::{Defaults, HistoryPage, HistoryQuery, Note};
-use protocol::{
-    Code, Download, EventKind, Measurements, ModelId, Performance, Problem, Settings, Snapshot,
-};
+use protocol::{Code, Download, EventKind, Measurements, ModelId, Performance, Problem, Settings, Snapshot};
 
 use crate::{
     client,

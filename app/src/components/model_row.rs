@@ -273,6 +273,6 @@ pub(super) fn trouble(model: Shown) -> El {
 }
 
 /// A field that a form sends along.
-pub(super) fn hidden_field(name: &'static str, value: impl Into<String>) -> El {
+pub(crate) fn hidden_field(name: &'static str, value: impl Into<String>) -> El {
     el("input").attr("type", "hidden").attr("name", name).attr("value", value)
 }

@@ -1,15 +1,12 @@
-//! What a load would do, before the click; where it would be refused, the way past the refusal with its warning.
+//! What a load would do, before the click.
 
 use leptos::{prelude::*, task::spawn_local};
 use protocol::Snapshot;
 
-use super::{
-    model_row::{Shown, hidden_field},
-    verb_form,
-};
+use super::model_row::Shown;
 use crate::{
     Live,
-    dom::{El, el, unseen},
+    dom::{El, el},
     fetch,
     manage::PlanWords,
 };
@@ -44,27 +41,13 @@ pub(crate) fn plan_line(live: Live, model: Shown, name: &str, brief: bool) -> El
     });
     let shown = move || plan.get().filter(|words| resting() && !(brief && words.plain));
     let part = move |pick: fn(PlanWords) -> String| move || shown().map(pick).unwrap_or_default();
-    let refused = move || shown().is_some_and(|words| !words.fits);
-    el("div")
-        .class("plan")
-        .hidden_if(move || shown().is_none())
-        .child(el("p").class("sub").child(el("span").text(part(|words| words.text))).say(" ").child(el("span").text(part(|words| words.hint))))
-        .child(
-            el("details")
-                .class("edit")
-                .hidden_if(move || !refused())
-                .child(el("summary").say("Load anyway\u{2026}"))
-                .child(el("p").class("sub").say(
-                    "It goes past the limit and into what is kept free for other programs: they may become slow, or the \
-                     system may end one of them. It is still refused where that is certain.",
-                ))
-                .child(
-                    verb_form("/manage/load")
-                        .child(hidden_field("model", name))
-                        .child(hidden_field("anyway", "true"))
-                        .child(el("button").class("btn small danger").say("Load anyway").child(unseen(format!(": {name}")))),
-                ),
-        )
+    el("div").class("plan").hidden_if(move || shown().is_none()).child(
+        el("p")
+            .class("sub")
+            .child(el("span").text(part(|words| words.text)))
+            .say(" ")
+            .child(el("span").text(part(|words| words.hint))),
+    )
 }
 
 /// What a plan depends on, as a text that changes when a plan may: what is spoken for, the limit, and who could go.

@@ -3,5 +3,5 @@
 mod query;
 mod shown;
 
-pub(crate) use query::Query;
+pub(crate) use query::{Query, WINDOWS};
 pub(crate) use shown::Shown;

@@ -6,8 +6,14 @@ use protocol::{EventKind, LedgerEvent};
 /// Events on one page.
 const PAGE: u32 = 50;
 
-/// A filter and a place in the ledger.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The spans over which performance is told, as the address and the server have them, with their names.
+pub(crate) const WINDOWS: [(&str, &str); 3] = [("5m", "5 min"), ("1h", "1 h"), ("24h", "24 h")];
+
+/// The span that needs no word in the address.
+const USUAL: &str = "1h";
+
+/// A filter and a place in the ledger, and the span over which performance is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Query {
     /// Of this model only, by its name as it stands in the address; empty: of all.
     pub(crate) model: String,
@@ -15,16 +21,26 @@ pub(crate) struct Query {
     pub(crate) kind: Option<EventKind>,
     /// Older than this event.
     pub(crate) after: Option<u64>,
+    /// One of [`WINDOWS`].
+    pub(crate) window: &'static str,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { model: String::new(), kind: None, after: None, window: USUAL }
+    }
 }
 
 impl Query {
     /// As the address of the page has it. What cannot be read is not asked for.
     pub(crate) fn of_page(params: &ParamsMap) -> Self {
         let kind = params.get("kind").unwrap_or_default();
+        let window = params.get("window").unwrap_or_default();
         Self {
             model: params.get("model").map(|model| model.trim().to_owned()).unwrap_or_default(),
             kind: EventKind::ALL.into_iter().find(|known| known.word() == kind),
             after: params.get("after").and_then(|after| after.parse().ok()),
+            window: WINDOWS.into_iter().map(|(one, _)| one).find(|one| *one == window).unwrap_or(USUAL),
         }
     }
 
@@ -38,7 +54,8 @@ impl Query {
         let model = (!self.model.is_empty()).then(|| format!("model={}", percent(&self.model)));
         let kind = self.kind.map(|kind| format!("kind={}", kind.word()));
         let after = self.after.map(|after| format!("after={after}"));
-        let parts: Vec<_> = [model, kind, after].into_iter().flatten().collect();
+        let window = (self.window != USUAL).then(|| format!("window={}", self.window));
+        let parts: Vec<_> = [model, kind, after, window].into_iter().flatten().collect();
         if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
     }
 
@@ -52,6 +69,16 @@ impl Query {
     /// The same filter further back.
     pub(crate) fn older(&self, after: u64) -> Self {
         Self { after: Some(after), ..self.clone() }
+    }
+
+    /// The same filter, with performance over another span.
+    pub(crate) fn within(&self, window: &'static str) -> Self {
+        Self { window, ..self.clone() }
+    }
+
+    /// Whether events are left out.
+    pub(crate) fn filters(&self) -> bool {
+        !self.model.is_empty() || self.kind.is_some()
     }
 
     /// The same filter from the newest event on.
@@ -105,11 +132,13 @@ mod tests {
             model in "[A-Za-z0-9._/&= \u{e4}-]{0,20}",
             kind in proptest::option::of(0..EventKind::ALL.len()),
             after in proptest::option::of(any::<u32>()),
+            window in 0..WINDOWS.len(),
         ) {
             let query = Query {
                 model: model.trim().to_owned(),
                 kind: kind.map(|at| EventKind::ALL[at]),
                 after: after.map(u64::from),
+                window: WINDOWS[window].0,
             };
             prop_assert_eq!(read(&query.text()), query);
         }

@@ -7,10 +7,10 @@ use protocol::EventKind;
 use super::page;
 use crate::{
     Live,
-    components::ledger_table,
+    components::{hidden_field, ledger_table, performance_table},
     dom::{El, el, unseen},
     ledger::{Query, Shown},
-    prepared::Waiting,
+    prepared::{Prepared, Waiting},
     words,
 };
 
@@ -18,13 +18,15 @@ use crate::{
 pub(crate) fn activity_page() -> AnyView {
     let live = expect_context::<Live>();
     let query = use_query_map().with_untracked(Query::of_page);
-    let shown = Shown::new(live, query.clone(), expect_context::<Waiting>().take().history);
-    page("Activity", |main| main.child(ledger(live, &query, shown)))
+    let Prepared { history, performance, .. } = expect_context::<Waiting>().take();
+    let shown = Shown::new(live, query.clone(), history);
+    page("Activity", |main| {
+        main.child(ledger(live, &query, shown)).child(performance_table(live, &query, performance))
+    })
 }
 
 fn ledger(live: Live, query: &Query, shown: Shown) -> El {
-    let filtered = !query.newest().text().is_empty();
-    let nothing = match (query.after, filtered) {
+    let nothing = match (query.after, query.filters()) {
         (Some(_), _) => "There is nothing older.",
         (None, true) => "Nothing of this kind has happened.",
         (None, false) => {
@@ -37,7 +39,8 @@ fn ledger(live: Live, query: &Query, shown: Shown) -> El {
             el("div")
                 .class("head middle")
                 .child(el("h1").id("activity").class("mid").say("Activity"))
-                .child(filter(live, query)),
+                .child(filter(live, query))
+                .child(exports(query)),
         )
         .child(ledger_table(shown, false))
         .child(el("p").class("quiet empty").hidden_if(move || !shown.is_empty()).say(nothing))
@@ -76,7 +79,23 @@ fn filter(live: Live, query: &Query) -> El {
         .class("filter inline")
         .child(el("label").class("choice").child(unseen("What")).child(kinds))
         .child(el("label").class("choice").child(unseen("Model")).child(models))
+        .child(hidden_field("window", query.window))
         .child(el("button").class("btn small").say("Show"))
+}
+
+/// The same events as files.
+fn exports(query: &Query) -> El {
+    let newest = query.newest();
+    let link = |format: &'static str, name: &'static str| {
+        el("a")
+            .attr("href", format!("/manage/history.{format}{}", newest.text()))
+            .attr("rel", "external")
+            .attr("download", format!("innkeeper-activity.{format}"))
+            .class("btn small")
+            .child(unseen("Export as "))
+            .say(name)
+    };
+    el("div").class("acts").child(link("csv", "CSV")).child(link("json", "JSON"))
 }
 
 /// To older events, and back to the newest.

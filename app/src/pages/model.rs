@@ -20,7 +20,7 @@ use crate::{
 pub(crate) fn model_page() -> AnyView {
     let live = expect_context::<Live>();
     let name = use_params_map().with_untracked(|params| params.get("id").unwrap_or_default());
-    let Prepared { history, about, plans, log } = expect_context::<Waiting>().take();
+    let Prepared { history, about, plans, log, .. } = expect_context::<Waiting>().take();
     provide_context(Plans(StoredValue::new(plans)));
     let model = Shown::of(live, &name);
     let events = ledger::Shown::new(live, Query::of_model(&name), history);

@@ -10,6 +10,8 @@ mod model;
 #[cfg(feature = "ssr")]
 mod notice;
 #[cfg(feature = "ssr")]
+mod performance;
+#[cfg(feature = "ssr")]
 mod plan;
 mod receipt;
 mod setting;
@@ -24,6 +26,8 @@ pub use model::{
 };
 #[cfg(feature = "ssr")]
 pub use notice::{notice, refused};
+#[cfg(feature = "ssr")]
+pub use performance::performance;
 #[cfg(feature = "ssr")]
 pub use plan::plan;
 pub use receipt::{ReceiptWords, method, receipt, why_it_went};
