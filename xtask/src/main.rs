@@ -1,8 +1,9 @@
-//! The chores of the house: `cargo xtask run | test | build | check | harm`.
+//! The chores of the house: `cargo xtask run | test | build | check | harm | bench`.
 //!
 //! Owns how the product is put together from its two halves and which checks it must pass. Knows no word of the
 //! product's own: it calls cargo, npm and the finished program, and says what it calls.
 
+mod bench;
 mod browser;
 mod budget;
 mod check;
@@ -47,6 +48,9 @@ enum Chore {
     Build,
     /// Format, clippy for both targets, docs, what the browser's half may contain, sizes, paths
     Check,
+    /// Measure the finished program, and a peer in turn with it: `cargo xtask build` first
+    #[command(after_help = "Example: cargo xtask bench --peer /usr/local/bin/llama-server --quick")]
+    Bench(bench::Options),
     /// Everything: checks, build, models, cargo tests, client SDKs, browser tests
     #[command(after_help = "Example: cargo xtask test browser -- -g 'clean up' --project hydrate")]
     Test {
@@ -80,6 +84,7 @@ fn done(chore: Chore) -> Result<()> {
         Chore::Build => product::build(&places, &mut steps).map(|program| {
             steps::say(&format!("built {}", program.display()));
         }),
+        Chore::Bench(options) => bench::all(&places, &mut steps, &options),
         Chore::Check => {
             check::all(&places, &mut steps);
             steps.finish()

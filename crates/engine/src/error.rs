@@ -29,7 +29,9 @@ pub enum Error {
         why: String,
     },
     /// A model family without code.
-    #[error("Models of the family {0} are not served; llama, mistral, smollm, qwen2 and qwen3 are.")]
+    #[error(
+        "Models of the family {0} are not served; llama, mistral, smollm2, smollm3, qwen2, qwen3 and gemma3 are."
+    )]
     Family(String),
     /// A tokenizer without code.
     #[error("The tokenizer {0} is not known, and a guess would make wrong tokens; the model cannot be used.")]

@@ -16,11 +16,11 @@ pub(crate) const PROCESS_BYTES: u64 = 2 << 20;
 
 /// Facts of a GGUF chat model. A model that nothing here serves is refused.
 pub(crate) fn of_gguf(weights: &Weights) -> Result<(Facts, LlamaConfig), Error> {
-    let config = served(weights)?;
+    let config = LlamaConfig::read(weights)?;
     tokenizer::check(weights)?;
     let facts = Facts {
         embedding: false,
-        family: config.family.clone(),
+        family: config.architecture.clone(),
         quantization: quantization(weights),
         name: weights.text("general.name")?.map(str::to_owned),
         parameters: weights.tensors().map(|view| view.entry.values()).sum(),
@@ -32,13 +32,6 @@ pub(crate) fn of_gguf(weights: &Weights) -> Result<(Facts, LlamaConfig), Error> 
         footprint: footprint(weights, &config),
     };
     Ok((facts, config))
-}
-
-fn served(weights: &Weights) -> Result<LlamaConfig, Error> {
-    match crate::models::config::family(weights)? {
-        "llama" | "qwen2" | "qwen3" => LlamaConfig::read(weights),
-        other => Err(Error::Family(other.to_owned())),
-    }
 }
 
 /// The type of most values.

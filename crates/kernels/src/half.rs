@@ -34,6 +34,38 @@ pub fn to_half(value: f32) -> u16 {
     sign | ((rounded - 0x3800_0000) >> 13) as u16
 }
 
+/// Writes the nearest half of each value; both are as long as the shorter.
+#[expect(unsafe_code, reason = "calls into instructions whose presence was asked for")]
+pub fn write_halves(values: &[f32], out: &mut [u16]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("f16c") && is_x86_feature_detected!("avx") {
+        // SAFETY: the machine has the instructions.
+        return unsafe { write_halves_f16c(values, out) };
+    }
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = to_half(*value);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector loads and stores")]
+#[target_feature(enable = "avx,f16c")]
+fn write_halves_f16c(values: &[f32], out: &mut [u16]) {
+    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm_storeu_si128, _mm256_cvtps_ph, _mm256_loadu_ps};
+    let mut eights = out.chunks_exact_mut(8).zip(values.chunks_exact(8));
+    for (out, values) in &mut eights {
+        // SAFETY: both have eight.
+        unsafe {
+            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(values.as_ptr()));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), halves);
+        }
+    }
+    let done = out.len().min(values.len()) / 8 * 8;
+    for (out, value) in out[done..].iter_mut().zip(&values[done..]) {
+        *out = to_half(*value);
+    }
+}
+
 /// Bytes as halves; they must be aligned to two and even in number, as a map's are.
 #[expect(unsafe_code, reason = "a view of plain integers as plain integers")]
 pub fn as_halves(bytes: &[u8]) -> &[u16] {

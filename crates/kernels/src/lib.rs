@@ -24,6 +24,6 @@ mod tests;
 pub use activations::Activations;
 pub use attention::{Attention, MOST_POSITIONS, Page, exp};
 pub use blocks::{Kind, dequantise};
-pub use half::{as_halves, as_halves_mut, from_half, to_half};
+pub use half::{as_halves, as_halves_mut, from_half, to_half, write_halves};
 pub use matmul::{Job, Level, Matrix, level, matmul};
 pub use pool::Pool;

@@ -95,6 +95,11 @@ impl<'a> Matrix<'a> {
         self.n
     }
 
+    /// Values of a row.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
     /// The format.
     pub fn kind(&self) -> Kind {
         self.kind

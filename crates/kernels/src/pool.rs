@@ -26,6 +26,8 @@ struct Shared {
     items: AtomicUsize,
     /// Helpers that are at this round's work. One that comes late finds no task, and nobody waits for it.
     busy: AtomicUsize,
+    /// Threads that may compute, the caller's included; helpers beyond it leave the round to the others.
+    limit: AtomicUsize,
     panicked: AtomicBool,
     desk: Mutex<Desk>,
     wake: Condvar,
@@ -62,6 +64,7 @@ impl Pool {
             next: AtomicUsize::new(0),
             items: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
+            limit: AtomicUsize::new(threads.max(1)),
             panicked: AtomicBool::new(false),
             desk: Mutex::new(Desk::default()),
             wake: Condvar::new(),
@@ -70,7 +73,11 @@ impl Pool {
             .map_while(|number| {
                 let shared = Arc::clone(&shared);
                 let name = format!("compute-{number}");
-                std::thread::Builder::new().name(name).stack_size(512 << 10).spawn(move || help(&shared)).ok()
+                std::thread::Builder::new()
+                    .name(name)
+                    .stack_size(512 << 10)
+                    .spawn(move || help(&shared, number))
+                    .ok()
             })
             .collect();
         Self { shared, helpers }
@@ -78,12 +85,17 @@ impl Pool {
 
     /// Threads that compute, the caller's included.
     pub fn threads(&self) -> usize {
-        self.helpers.len() + 1
+        self.shared.limit.load(Ordering::Relaxed).min(self.helpers.len() + 1)
+    }
+
+    /// Computes with so many threads from now on, at least one and at most those that it began with.
+    pub fn limit(&mut self, threads: usize) {
+        self.shared.limit.store(threads.max(1), Ordering::Relaxed);
     }
 
     /// Calls `work` once for each number below `items`, on all threads; returns when all are done.
     pub fn run(&mut self, items: usize, work: &(dyn Fn(usize) + Sync)) {
-        if self.helpers.is_empty() || items < 2 {
+        if self.threads() < 2 || items < 2 {
             (0..items).for_each(work);
             return;
         }
@@ -185,7 +197,7 @@ fn take(shared: &Shared, work: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-fn help(shared: &Shared) {
+fn help(shared: &Shared, number: usize) {
     let mut seen = 0;
     loop {
         let mut looks = 0;
@@ -204,10 +216,12 @@ fn help(shared: &Shared) {
                 return;
             }
             seen = shared.round.load(Ordering::Acquire);
-            if desk.task.is_some() {
+            // The limit was set by the caller of this round, before it put the task on the desk.
+            let mine = desk.task.filter(|_| number < shared.limit.load(Ordering::Relaxed));
+            if mine.is_some() {
                 shared.busy.fetch_add(1, Ordering::Relaxed);
             }
-            desk.task
+            mine
         };
         let Some(Task(work)) = task else { continue };
         // SAFETY: this helper is counted in `busy`, and the round's caller waits until that is 0.

@@ -154,6 +154,13 @@ proptest! {
     }
 
     #[test]
+    fn many_halves_are_the_halves_of_each(values in prop::collection::vec(-70000f32..70000.0, 0..40)) {
+        let mut out = vec![0; values.len()];
+        write_halves(&values, &mut out);
+        prop_assert_eq!(out, values.into_iter().map(to_half).collect::<Vec<u16>>());
+    }
+
+    #[test]
     fn a_half_comes_back_and_a_float_becomes_the_nearest_half(bits in any::<u16>(), value in -70000f32..70000.0) {
         let float = from_half(bits);
         if !float.is_nan() {
@@ -190,6 +197,23 @@ fn every_item_is_done_once_by_every_number_of_threads() {
             piece.iter_mut().for_each(|value| *value = number);
         });
         assert!(values.iter().enumerate().all(|(at, value)| *value == at / 10));
+    }
+}
+
+#[test]
+fn a_pool_with_a_limit_computes_with_no_more_threads_than_that() {
+    let mut pool = Pool::new(4);
+    for limit in [4, 2, 1, 3, 9, 0] {
+        pool.limit(limit);
+        assert_eq!(pool.threads(), limit.clamp(1, 4));
+        let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
+        for _ in 0..20 {
+            pool.run(200, &|_| {
+                seen.lock().unwrap().insert(format!("{:?}", std::thread::current().id()));
+                std::hint::black_box((0..500).sum::<u32>());
+            });
+        }
+        assert!((1..=pool.threads()).contains(&seen.lock().unwrap().len()));
     }
 }
 

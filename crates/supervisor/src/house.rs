@@ -11,6 +11,7 @@ use tokio::{runtime::Handle, sync::watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::{
+    cores::Cores,
     inbox::Inbox,
     log::Logs,
     run_dir::{Intent, RunDir},
@@ -74,6 +75,7 @@ pub(crate) struct Lives {
 pub(crate) struct House {
     pub(crate) build: String,
     pub(crate) threads: u32,
+    pub(crate) cores: Arc<Cores>,
     pub(crate) run: Arc<RunDir>,
     pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) probe: Arc<dyn Probe>,

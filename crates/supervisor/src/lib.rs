@@ -4,6 +4,7 @@
 //! This room owns processes and nothing else does. It knows no HTTP and no inference, never reads a model file, and
 //! decides nothing about when a model lives: the manager orders, this room carries out and tells what came of it.
 
+mod cores;
 mod death;
 mod house;
 mod inbox;

@@ -142,14 +142,22 @@ impl Life {
 
     /// Until the end.
     async fn serve(&self, worker: &mut Worker, requests: &mut Requests) -> End {
+        let mut seat = self.house.cores.seat();
         loop {
-            let work = if requests.keep_it_busy() { Work::Requests } else { Work::None };
+            let busy = requests.keep_it_busy();
+            if let Some(n) = seat.claim(busy)
+                && let Err(error) = worker.line.say(&ToWorker::Threads { n }, Vec::new())
+            {
+                return End::Failed(Cause::Wire(error));
+            }
+            let work = if busy { Work::Requests } else { Work::None };
             let step = tokio::select! {
                 step = worker.line.next(work) => step,
                 () = self.control.inbox.woken() => {
                     self.pass_on(worker, requests);
                     continue;
                 }
+                () = seat.changed() => continue,
                 () = self.control.asked_to_end(Stop::Ladder) => return End::Asked,
             };
             let heard = match step {

@@ -10,6 +10,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::{
     Instance,
+    cores::Cores,
     death::Cause,
     house::{Control, House, Lives, Stop},
     life::Life,
@@ -66,6 +67,7 @@ impl Supervisor {
         let house = House {
             build,
             threads,
+            cores: Cores::new(threads),
             run,
             shelf,
             probe,

@@ -58,6 +58,13 @@ impl Builder {
         self.raw(key, 9, &bytes)
     }
 
+    pub(crate) fn float_list(self, key: &str, list: &[f32]) -> Self {
+        let mut bytes = 6u32.to_le_bytes().to_vec();
+        bytes.extend((list.len() as u64).to_le_bytes());
+        list.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
+        self.raw(key, 9, &bytes)
+    }
+
     pub(crate) fn tensor(mut self, name: &str, kind: u32, shape: &[u64], bytes: Vec<u8>) -> Self {
         self.tensors.push((name.to_owned(), kind, shape.to_vec(), bytes));
         self

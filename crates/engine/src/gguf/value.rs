@@ -196,4 +196,13 @@ impl Metadata {
             _ => Err(Self::bad(key, "a list of numbers", value)),
         }
     }
+
+    /// A list of 32-bit floats; `None` if the key is absent.
+    pub(crate) fn floats(&self, bytes: &[u8], key: &str) -> Result<Option<Vec<f32>>, GgufError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let bad = || Self::bad(key, "a list of numbers", value);
+        let Value::Array { of: Kind::F32, bytes: range, .. } = value else { return Err(bad()) };
+        let slice = bytes.get(range.clone()).ok_or_else(bad)?;
+        Ok(Some(slice.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()))
+    }
 }

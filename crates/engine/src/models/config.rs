@@ -11,10 +11,57 @@ const MOST_HEADS: u32 = 1024;
 const MOST_WIDTH: u32 = 1 << 18;
 const MOST_CONTEXT: u32 = 1 << 24;
 
+/// The families that our decoder knows; mistral and smollm2 files say `llama`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Pairs of a rotation lie side by side.
+    Llama,
+    /// llama, but every fourth layer does not rotate.
+    Smollm3,
+    /// Biases on queries, keys and values.
+    Qwen2,
+    /// Norms on each head's queries and keys.
+    Qwen3,
+    /// Norms after attention and feed-forward too, windows, a scaled embedding, and GELU.
+    Gemma3,
+}
+
+impl Family {
+    /// By `general.architecture`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "llama" => Self::Llama,
+            "smollm3" => Self::Smollm3,
+            "qwen2" => Self::Qwen2,
+            "qwen3" => Self::Qwen3,
+            "gemma3" => Self::Gemma3,
+            _ => return None,
+        })
+    }
+}
+
+/// How positions beyond the trained context are brought back into it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scaling {
+    None,
+    /// All frequencies are divided.
+    Linear {
+        factor: f32,
+    },
+    /// Slow frequencies are divided, fast ones are not.
+    Yarn {
+        factor: f32,
+        /// Positions of the training.
+        original: u32,
+    },
+}
+
 /// What differs between models of the llama family.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LlamaConfig {
-    pub(crate) family: String,
+    pub(crate) family: Family,
+    /// As the file says it.
+    pub(crate) architecture: String,
     pub(crate) layers: u32,
     pub(crate) width: u32,
     pub(crate) ffn: u32,
@@ -30,14 +77,27 @@ pub(crate) struct LlamaConfig {
     pub(crate) experts: u32,
     /// The file brings a factor for each frequency of the positions.
     pub(crate) rope_factors: bool,
+    pub(crate) scaling: Scaling,
+    /// Positions that a layer with a window sees, its own included; all layers see everything if there is none.
+    pub(crate) window: Option<u32>,
+    /// The base of the positions of layers with a window.
+    pub(crate) local_rope_base: f32,
 }
+
+/// Of so many layers of gemma3, the last sees everything and the others have windows.
+const WINDOW_PATTERN: u32 = 6;
+/// Of so many layers of smollm3, the last does not rotate.
+const STILL_PATTERN: u32 = 4;
+/// Layers of the one gemma3 (27B) whose scores are scaled by the width of the model.
+const LAYERS_OF_GEMMA3_27B: u32 = 62;
 
 impl LlamaConfig {
     /// Reads it; the vocabulary is as long as the embedding table.
     pub(crate) fn read(weights: &Weights) -> Result<Self, Error> {
-        let family = family(weights)?.to_owned();
+        let architecture = architecture(weights)?.to_owned();
+        let family = Family::named(&architecture).ok_or_else(|| Error::Family(architecture.clone()))?;
         let metadata = weights.metadata();
-        let key = |name: &str| format!("{family}.{name}");
+        let key = |name: &str| format!("{architecture}.{name}");
         let width = metadata.count(&key("embedding_length"), MOST_WIDTH)?;
         let heads = metadata.count(&key("attention.head_count"), MOST_HEADS)?;
         let kv_heads = optional(metadata, &key("attention.head_count_kv"), MOST_HEADS)?.unwrap_or(heads);
@@ -45,10 +105,10 @@ impl LlamaConfig {
             optional(metadata, &key("attention.key_length"), MOST_WIDTH)?.unwrap_or(width / heads);
         let table = required(weights, "token_embd.weight")?;
         let vocabulary = u32::try_from(table.entry.shape.get(1).copied().unwrap_or(0)).unwrap_or(0);
-        let scaling = weights.text(&key("rope.scaling.type"))?.unwrap_or("none");
-        if scaling != "none" {
-            return Err(Error::Family(format!("{family} with positions scaled by {scaling}")));
-        }
+        let window = match family {
+            Family::Gemma3 => optional(metadata, &key("attention.sliding_window"), MOST_CONTEXT)?,
+            _ => None,
+        };
         let config = Self {
             layers: metadata.count(&key("block_count"), MOST_LAYERS)?,
             width,
@@ -63,7 +123,11 @@ impl LlamaConfig {
             norm_epsilon: metadata.float(&key("attention.layer_norm_rms_epsilon"))?.unwrap_or(1e-5),
             experts: optional(metadata, &key("expert_count"), 4096)?.unwrap_or(0),
             rope_factors: weights.find("rope_freqs.weight").is_some(),
+            scaling: scaling(weights, &architecture)?,
+            window,
+            local_rope_base: metadata.float(&key("rope.freq_base_swa"))?.unwrap_or(10_000.0),
             family,
+            architecture,
         };
         config.check()?;
         config.check_shapes(weights)?;
@@ -86,10 +150,48 @@ impl LlamaConfig {
         if self.vocabulary == 0 {
             return wrong("the length of the vocabulary", 0);
         }
-        if !(self.rope_base.is_finite() && self.rope_base > 0.0) {
-            return wrong("the base of the positions", 0);
+        for base in [self.rope_base, self.local_rope_base] {
+            if !(base.is_finite() && base > 1.0) {
+                return wrong("the base of the positions", 0);
+            }
         }
-        Ok(())
+        match self.scaling {
+            Scaling::Linear { factor } | Scaling::Yarn { factor, .. }
+                if !(factor.is_finite() && factor >= 1.0) =>
+            {
+                wrong("the scaling of the positions", 0)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a layer sees its window alone.
+    pub(crate) fn has_window(&self, layer: u32) -> bool {
+        self.window.is_some() && !(layer + 1).is_multiple_of(WINDOW_PATTERN)
+    }
+
+    /// Whether a layer rotates queries and keys by their positions.
+    pub(crate) fn rotates(&self, layer: u32) -> bool {
+        self.family != Family::Smollm3 || !(layer + 1).is_multiple_of(STILL_PATTERN)
+    }
+
+    /// Pairs of a rotation lie half a head apart.
+    pub(crate) fn rotates_halves(&self) -> bool {
+        matches!(self.family, Family::Qwen2 | Family::Qwen3 | Family::Gemma3)
+    }
+
+    /// What the scores of attention are multiplied with.
+    pub(crate) fn score_scale(&self) -> f32 {
+        let width = match self.family {
+            Family::Gemma3 if self.layers == LAYERS_OF_GEMMA3_27B => self.width / self.heads,
+            _ => self.head_width,
+        };
+        1.0 / (width as f32).sqrt()
+    }
+
+    /// What the embedding of a token is multiplied with.
+    pub(crate) fn embedding_scale(&self) -> f32 {
+        if self.family == Family::Gemma3 { (self.width as f32).sqrt() } else { 1.0 }
     }
 
     /// The dimensions of a layer's matrices, as `(name, inner, outer)`.
@@ -125,10 +227,25 @@ impl LlamaConfig {
     }
 }
 
+fn scaling(weights: &Weights, architecture: &str) -> Result<Scaling, Error> {
+    let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
+    let metadata = weights.metadata();
+    let factor = metadata.float(&key("factor"))?.unwrap_or(1.0);
+    match weights.text(&key("type"))?.unwrap_or("none") {
+        "none" => Ok(Scaling::None),
+        "linear" => Ok(Scaling::Linear { factor }),
+        "yarn" => {
+            let original = metadata.count(&key("original_context_length"), MOST_CONTEXT)?;
+            Ok(Scaling::Yarn { factor, original })
+        }
+        other => Err(Error::Family(format!("{architecture} with positions scaled by {other}"))),
+    }
+}
+
 /// `general.architecture`.
-pub(crate) fn family(weights: &Weights) -> Result<&str, Error> {
-    let family = weights.text("general.architecture")?;
-    Ok(family.ok_or_else(|| GgufError::MissingKey("general.architecture".to_owned()))?)
+pub(crate) fn architecture(weights: &Weights) -> Result<&str, Error> {
+    let name = weights.text("general.architecture")?;
+    Ok(name.ok_or_else(|| GgufError::MissingKey("general.architecture".to_owned()))?)
 }
 
 fn optional(metadata: &Metadata, key: &str, most: u32) -> Result<Option<u32>, GgufError> {

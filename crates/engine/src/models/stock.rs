@@ -9,7 +9,7 @@ use candle_core::quantized::gguf_file::{Content, TensorInfo as CandleTensor, Val
 use candle_core::{Device, Shape, Tensor};
 use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 
-use super::config::LlamaConfig;
+use super::config::{Family, LlamaConfig, Scaling};
 use super::{Decoder, Slot, Work};
 use crate::error::{Error, guarded};
 use crate::gguf::TensorType;
@@ -47,8 +47,9 @@ impl Stock {
         context: u32,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
-        if config.rope_factors || config.family != "llama" {
-            return Err(Error::Family(format!("{} with these tensor types", config.family)));
+        let plain = config.family == Family::Llama && !config.rope_factors && config.scaling == Scaling::None;
+        if !plain {
+            return Err(Error::Family(format!("{} with these tensor types", config.architecture)));
         }
         let (content, mut reader) = describe(weights, config, progress);
         let empty = guarded(|| Ok(ModelWeights::from_gguf(content, &mut reader, &Device::Cpu)?))?;
@@ -146,7 +147,7 @@ fn describe<'a>(
         at += view.bytes.len() as u64;
     }
     let mut metadata = HashMap::new();
-    metadata.insert("general.architecture".to_owned(), Value::String(config.family.clone()));
+    metadata.insert("general.architecture".to_owned(), Value::String(config.architecture.clone()));
     for (name, value) in [
         ("attention.head_count", config.heads),
         ("attention.head_count_kv", config.kv_heads),

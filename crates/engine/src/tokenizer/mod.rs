@@ -1,9 +1,10 @@
-//! The tokenizer of a GGUF file: byte-level BPE with the file's own vocabulary, merges and special tokens. Knows no
-//! template and no model. What it does not know it refuses by name.
+//! The tokenizer of a GGUF file, with the file's own vocabulary and special tokens: byte-level BPE with merges, or pieces
+//! with scores as SentencePiece has them. Knows no template and no model. What it does not know it refuses by name.
 
 mod alphabet;
 mod bpe;
 mod index;
+mod pieces;
 mod pre;
 #[cfg(test)]
 mod tests;
@@ -15,11 +16,13 @@ use crate::gguf::GgufError;
 use crate::weights::Weights;
 use alphabet::Alphabet;
 use bpe::{Bpe, Texts};
+use pieces::Pieces;
 use pre::Splitter;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const KINDS: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
+const SCORES: &str = "tokenizer.ggml.scores";
 
 /// `tokenizer.ggml.token_type`, as ggml numbers them.
 mod kind {
@@ -27,6 +30,7 @@ mod kind {
     pub(super) const CONTROL: u8 = 3;
     pub(super) const USER: u8 = 4;
     pub(super) const UNUSED: u8 = 5;
+    pub(super) const BYTE: u8 = 6;
 }
 
 /// End tokens that files name only as text.
@@ -41,13 +45,34 @@ const ENDS: [&str; 8] = [
     "<|return|>",
 ];
 
+/// How plain text becomes tokens.
+#[derive(Debug)]
+enum Scheme {
+    Bpe { bpe: Bpe, splitter: Splitter, alphabet: Box<Alphabet> },
+    Pieces(Pieces),
+}
+
+impl Scheme {
+    fn tokens(&self) -> &Texts {
+        match self {
+            Self::Bpe { bpe, .. } => &bpe.tokens,
+            Self::Pieces(pieces) => &pieces.tokens,
+        }
+    }
+
+    fn id(&self, file: &[u8], text: &str) -> Option<u32> {
+        match self {
+            Self::Bpe { bpe, .. } => bpe.id(file, text),
+            Self::Pieces(pieces) => pieces.id(file, text),
+        }
+    }
+}
+
 /// Text to tokens and back.
 #[derive(Debug)]
 pub(crate) struct Tokenizer {
     weights: Arc<Weights>,
-    bpe: Bpe,
-    splitter: Splitter,
-    alphabet: Alphabet,
+    scheme: Scheme,
     kinds: Vec<u8>,
     /// Tokens that are found in text as they stand, longest first.
     specials: Vec<u32>,
@@ -64,22 +89,8 @@ impl Tokenizer {
     pub(crate) fn new(weights: Arc<Weights>) -> Result<Self, Error> {
         let file = weights.header_bytes();
         let metadata = weights.metadata();
-        let model = weights.text("tokenizer.ggml.model")?.ok_or_else(|| missing("tokenizer.ggml.model"))?;
-        if model != "gpt2" {
-            return Err(Error::Tokenizer(model.to_owned()));
-        }
-        let splitter = Splitter::named(weights.text("tokenizer.ggml.pre")?.unwrap_or("gpt-2"))?;
-        let texts = |key: &str| -> Result<Texts, Error> {
-            let ranges = metadata.texts(file, key)?.ok_or_else(|| missing(key))?;
-            if ranges.iter().any(|range| std::str::from_utf8(&file[range.clone()]).is_err()) {
-                return Err(GgufError::NotText { what: "an entry of the vocabulary" }.into());
-            }
-            Texts::new(&ranges).ok_or_else(|| {
-                GgufError::Absurd { what: "the header's length", value: file.len() as u64 }.into()
-            })
-        };
-        let bpe = Bpe::new(file, texts(TOKENS)?, texts(MERGES)?);
-        let count = bpe.tokens.len();
+        let scheme = scheme(&weights)?;
+        let count = scheme.tokens().len();
         let mut kinds: Vec<u8> = metadata
             .numbers(file, KINDS)?
             .unwrap_or_default()
@@ -98,17 +109,17 @@ impl Tokenizer {
                 .into_iter()
                 .flatten()
                 .chain(
-                    ENDS.iter().filter_map(|text| bpe.id(file, text)).filter(|id| {
+                    ENDS.iter().filter_map(|text| scheme.id(file, text)).filter(|id| {
                         kinds[*id as usize] == kind::CONTROL || kinds[*id as usize] == kind::USER
                     }),
                 )
                 .collect();
         ends.sort_unstable();
         ends.dedup();
-        let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(false);
-        let (specials, first_bytes) = specials(file, &bpe, &kinds);
-        let alphabet = Alphabet::new();
-        Ok(Self { splitter, alphabet, kinds, specials, first_bytes, bos, eos, add_bos, ends, bpe, weights })
+        let add_bos =
+            metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(matches!(scheme, Scheme::Pieces(_)));
+        let (specials, first_bytes) = specials(file, scheme.tokens(), &kinds);
+        Ok(Self { scheme, kinds, specials, first_bytes, bos, eos, add_bos, ends, weights })
     }
 
     /// Whether the model says with this token that it has finished.
@@ -118,7 +129,7 @@ impl Tokenizer {
 
     /// A token's text as the file writes it.
     pub(crate) fn raw(&self, id: u32) -> &str {
-        std::str::from_utf8(self.bpe.tokens.get(self.weights.header_bytes(), id)).unwrap_or_default()
+        std::str::from_utf8(self.scheme.tokens().get(self.weights.header_bytes(), id)).unwrap_or_default()
     }
 
     /// The text of the token that begins a document; empty if there is none.
@@ -167,20 +178,29 @@ impl Tokenizer {
         }
         let file = self.weights.header_bytes();
         self.specials.iter().find_map(|id| {
-            let text = self.bpe.tokens.get(file, *id);
+            let text = self.scheme.tokens().get(file, *id);
             rest.starts_with(text).then_some((*id, text.len()))
         })
     }
 
     fn encode_plain(&self, text: &str, word_text: &mut String, out: &mut Vec<u32>) -> Result<(), Error> {
         let file = self.weights.header_bytes();
-        self.splitter.split(text, &mut |word| {
+        let (bpe, splitter, alphabet) = match &self.scheme {
+            Scheme::Bpe { bpe, splitter, alphabet } => (bpe, splitter, alphabet),
+            Scheme::Pieces(pieces) => {
+                if !text.is_empty() {
+                    pieces.encode(file, text, out);
+                }
+                return Ok(());
+            }
+        };
+        splitter.split(text, &mut |word| {
             word_text.clear();
-            self.alphabet.write(word.as_bytes(), word_text);
-            let whole = if self.splitter.ignore_merges { self.bpe.id(file, word_text) } else { None };
+            alphabet.write(word.as_bytes(), word_text);
+            let whole = if splitter.ignore_merges { bpe.id(file, word_text) } else { None };
             match whole {
                 Some(id) => out.push(id),
-                None => self.bpe.encode(file, word_text, out),
+                None => bpe.encode(file, word_text, out),
             }
         })
     }
@@ -190,7 +210,10 @@ impl Tokenizer {
         match self.kinds.get(id as usize).copied() {
             None | Some(kind::CONTROL | kind::UNKNOWN | kind::UNUSED) => {}
             Some(kind::USER) => out.extend(self.raw(id).as_bytes()),
-            Some(_) => self.alphabet.read(self.raw(id), out),
+            Some(of) => match &self.scheme {
+                Scheme::Bpe { alphabet, .. } => alphabet.read(self.raw(id), out),
+                Scheme::Pieces(pieces) => pieces.read(self.raw(id), of == kind::BYTE, out),
+            },
         }
     }
 }
@@ -199,15 +222,40 @@ fn missing(key: &str) -> Error {
     GgufError::MissingKey(key.to_owned()).into()
 }
 
-fn specials(file: &[u8], bpe: &Bpe, kinds: &[u8]) -> (Vec<u32>, [bool; 256]) {
+/// The file's way of making tokens of plain text.
+fn scheme(weights: &Weights) -> Result<Scheme, Error> {
+    let (file, metadata) = (weights.header_bytes(), weights.metadata());
+    let texts = |key: &str| -> Result<Texts, Error> {
+        let ranges = metadata.texts(file, key)?.ok_or_else(|| missing(key))?;
+        if ranges.iter().any(|range| std::str::from_utf8(&file[range.clone()]).is_err()) {
+            return Err(GgufError::NotText { what: "an entry of the vocabulary" }.into());
+        }
+        Texts::new(&ranges)
+            .ok_or_else(|| GgufError::Absurd { what: "the header's length", value: file.len() as u64 }.into())
+    };
+    check(weights)?;
+    if weights.text("tokenizer.ggml.model")? == Some("llama") {
+        let scores = metadata.floats(file, SCORES)?.ok_or_else(|| missing(SCORES))?;
+        let tokens = texts(TOKENS)?;
+        let unknown = metadata.unsigned("tokenizer.ggml.unknown_token_id")?.unwrap_or(0);
+        let unknown = u32::try_from(unknown).ok().filter(|id| *id < tokens.len());
+        let space_first = metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+        return Ok(Scheme::Pieces(Pieces::new(file, tokens, scores, unknown, space_first)));
+    }
+    let splitter = Splitter::named(weights.text("tokenizer.ggml.pre")?.unwrap_or("gpt-2"))?;
+    let bpe = Bpe::new(file, texts(TOKENS)?, texts(MERGES)?);
+    Ok(Scheme::Bpe { bpe, splitter, alphabet: Box::new(Alphabet::new()) })
+}
+
+fn specials(file: &[u8], tokens: &Texts, kinds: &[u8]) -> (Vec<u32>, [bool; 256]) {
     let mut first_bytes = [false; 256];
-    let mut specials: Vec<u32> = (0..bpe.tokens.len())
+    let mut specials: Vec<u32> = (0..tokens.len())
         .filter(|id| matches!(kinds[*id as usize], kind::CONTROL | kind::USER | kind::UNKNOWN))
-        .filter(|id| !bpe.tokens.get(file, *id).is_empty())
+        .filter(|id| !tokens.get(file, *id).is_empty())
         .collect();
-    specials.sort_by_key(|id| std::cmp::Reverse(bpe.tokens.get(file, *id).len()));
+    specials.sort_by_key(|id| std::cmp::Reverse(tokens.get(file, *id).len()));
     for id in &specials {
-        first_bytes[usize::from(bpe.tokens.get(file, *id)[0])] = true;
+        first_bytes[usize::from(tokens.get(file, *id)[0])] = true;
     }
     (specials, first_bytes)
 }
@@ -216,6 +264,7 @@ fn specials(file: &[u8], bpe: &Bpe, kinds: &[u8]) -> (Vec<u32>, [bool; 256]) {
 pub(crate) fn check(weights: &Weights) -> Result<(), Error> {
     match weights.text("tokenizer.ggml.model")? {
         Some("gpt2") => {}
+        Some("llama") => return Ok(()),
         Some(other) => return Err(Error::Tokenizer(other.to_owned())),
         None => return Err(missing("tokenizer.ggml.model")),
     }

@@ -138,3 +138,58 @@ proptest! {
         }
     }
 }
+
+#[derive(Deserialize)]
+struct Trained {
+    tokens: Vec<String>,
+    scores: Vec<f32>,
+    kinds: Vec<u32>,
+    cases: Vec<Ids>,
+}
+
+/// The small vocabulary that SentencePiece has trained.
+fn trained() -> (Tokenizer, Vec<Ids>) {
+    let trained: Trained = serde_json::from_str(include_str!("../../tests/golden/pieces.json")).unwrap();
+    let file = crate::gguf::testing::Builder::default()
+        .text("tokenizer.ggml.model", "llama")
+        .texts(TOKENS, &trained.tokens)
+        .float_list(SCORES, &trained.scores)
+        .numbers(KINDS, &trained.kinds)
+        .u32("tokenizer.ggml.bos_token_id", 1)
+        .build();
+    let mut on_disk = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut on_disk, &file).unwrap();
+    (Tokenizer::new(Arc::new(Weights::open(&[on_disk]).unwrap())).unwrap(), trained.cases)
+}
+
+#[test]
+fn pieces_are_sentencepieces_own_and_come_back_as_text() {
+    let (tokenizer, cases) = trained();
+    assert!(cases.len() > 200);
+    for case in cases {
+        let made = tokenizer.encode(&case.text).unwrap();
+        assert_eq!(made[0], 1, "the begin token");
+        assert_eq!(made[1..], case.ids, "{:?}", case.text);
+        if !case.text.is_empty() && !case.text.contains(pieces::SPACE) {
+            assert_eq!(text_of(&tokenizer, &made), format!(" {}", case.text));
+        }
+    }
+}
+
+#[test]
+fn a_special_token_in_the_text_begins_a_new_text() {
+    let (tokenizer, _) = trained();
+    let plain = tokenizer.encode("word").unwrap();
+    let both = tokenizer.encode("word</s>word").unwrap();
+    assert_eq!(both, [&plain[..], &[2], &plain[1..]].concat());
+}
+
+proptest! {
+    #[test]
+    fn any_text_of_pieces_comes_back(text in "\\PC{1,60}|[ a-z\n]{1,80}") {
+        let (tokenizer, _) = trained();
+        prop_assume!(!text.contains(pieces::SPACE) && !text.contains('<'));
+        let ids = tokenizer.encode(&text).unwrap();
+        prop_assert_eq!(text_of(&tokenizer, &ids), format!(" {text}"));
+    }
+}

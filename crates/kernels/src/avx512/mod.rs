@@ -20,6 +20,9 @@ pub(crate) use attention::{exponents, scores, weigh};
 pub(crate) use panel::panel;
 use unpack::{Heads, has_minimum, heads, quad, shift};
 
+/// So many bytes before they are needed, weights are asked for; measured with `examples/speed.rs`.
+const AHEAD: usize = 2048;
+
 /// Whether this machine has what the functions here need.
 pub(crate) fn available() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -122,6 +125,10 @@ unsafe fn sixteen<const K: u8, const M: usize>(
     let quads = count.div_ceil(4);
     // SAFETY: the caller's promise; `q` is padded to whole fours, the other vectors of `x` to whole sixteens.
     unsafe {
+        for line in 0..unpack::bytes(K, count).div_ceil(64) {
+            // Rows follow each other, so what comes next is known long before it is needed.
+            _mm_prefetch::<_MM_HINT_T0>(base.wrapping_add(AHEAD + line * 64).cast());
+        }
         let heads = heads::<K>(base, count);
         for number in 0..4 {
             if number >= quads {

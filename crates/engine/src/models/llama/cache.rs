@@ -1,7 +1,7 @@
 //! Keys and values of one sequence, as halves in pages of 256 positions. A page is mapped from the system and given back
 //! when it goes, so that private bytes really fall; untouched parts of it cost nothing.
 
-use kernels::{Page, as_halves, as_halves_mut, to_half};
+use kernels::{Page, as_halves, as_halves_mut, write_halves};
 use memmap2::MmapMut;
 
 use crate::chat::PAGE;
@@ -79,9 +79,7 @@ impl Cache {
         for (head, (keys, values)) in heads.enumerate() {
             let start = layout.start(layer, head) + at * layout.width;
             for (values, start) in [(keys, start), (values, start + PAGE * layout.width)] {
-                for (to, value) in page[start..start + layout.width].iter_mut().zip(values) {
-                    *to = to_half(*value);
-                }
+                write_halves(values, &mut page[start..start + layout.width]);
             }
         }
     }

@@ -4,7 +4,7 @@ use kernels::{Kind, Matrix};
 
 use crate::error::Error;
 use crate::gguf::{GgufError, TensorType};
-use crate::models::config::{LlamaConfig, shaped};
+use crate::models::config::{Family, LlamaConfig, shaped};
 use crate::weights::{Place, Weights};
 
 /// A matrix of the file.
@@ -29,6 +29,9 @@ pub(super) struct Layer {
     /// Norms of each head's queries and keys, for families that have them.
     pub(super) q_norm: Option<Vec<f32>>,
     pub(super) k_norm: Option<Vec<f32>>,
+    /// Of what attention and feed-forward add, for families that have them.
+    pub(super) post_attention_norm: Option<Vec<f32>>,
+    pub(super) post_ffn_norm: Option<Vec<f32>>,
     pub(super) ffn_norm: Vec<f32>,
     pub(super) gate: MatrixPlace,
     pub(super) up: MatrixPlace,
@@ -65,11 +68,6 @@ impl MatrixPlace {
         Ok(Self { kind, place, k, n })
     }
 
-    /// Whether it wants activations that are not rounded.
-    pub(super) fn reads_floats(&self) -> bool {
-        self.kind.block().0 == 1
-    }
-
     /// The matrix itself.
     pub(super) fn view<'a>(&self, weights: &'a Weights) -> Result<Matrix<'a>, Error> {
         Matrix::new(self.kind, weights.at(&self.place), self.k, self.n)
@@ -98,7 +96,13 @@ impl Layer {
             .matrices()
             .map(|(what, k, n)| MatrixPlace::find(weights, &name(&format!("{what}.weight")), k, n));
         let (query, key) = (config.heads * config.head_width, config.kv_heads * config.head_width);
+        let gemma = config.family == Family::Gemma3;
+        let of_gemma = |what: &str| -> Result<Option<Vec<f32>>, Error> {
+            gemma.then(|| vector(weights, &name(what), config.width)).transpose()
+        };
         Ok(Self {
+            post_attention_norm: of_gemma("post_attention_norm.weight")?,
+            post_ffn_norm: of_gemma("post_ffw_norm.weight")?,
             attention_norm: vector(weights, &name("attn_norm.weight"), config.width)?,
             ffn_norm: vector(weights, &name("ffn_norm.weight"), config.width)?,
             biases: [

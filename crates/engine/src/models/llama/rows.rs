@@ -49,6 +49,22 @@ pub(super) fn gated(gate: &mut [f32], up: &[f32]) {
     }
 }
 
+/// `gate = gelu(gate) * up`, with the approximation by the hyperbolic tangent. Source: Hendrycks and Gimpel, 2016.
+pub(super) fn gated_by_gelu(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let inner = 1.595_769 * (*gate + 0.044_715 * *gate * *gate * *gate);
+        *gate = *gate / (1.0 + exp(-inner)) * up;
+    }
+}
+
+/// Adds `more` to `x`, each row normed by `weight` if there is one.
+pub(super) fn add_rows(x: &mut [f32], more: &mut [f32], weight: Option<&[f32]>, epsilon: f32) {
+    if let Some(weight) = weight {
+        norm_heads(more, weight, epsilon);
+    }
+    add(x, more);
+}
+
 /// Adds `more` to `x`.
 pub(super) fn add(x: &mut [f32], more: &[f32]) {
     for (x, more) in x.iter_mut().zip(more) {

@@ -41,7 +41,7 @@ fn smollm2(threads: u32, context: u32) -> Llama {
 }
 
 /// One step; the logits by the work's number.
-fn step(model: &mut Llama, work: &[(Slot, &[u32])]) -> BTreeMap<usize, Vec<f32>> {
+pub(super) fn step(model: &mut Llama, work: &[(Slot, &[u32])]) -> BTreeMap<usize, Vec<f32>> {
     let work: Vec<Work<'_>> =
         work.iter().map(|(slot, tokens)| Work { slot: *slot, tokens, wants_logits: true }).collect();
     let mut out = BTreeMap::new();

@@ -1,0 +1,213 @@
+//! One step: from tokens through the layers to logits, on the arena.
+
+use kernels::{Activations, Attention, Job, Level, Matrix, Pool};
+
+use super::{Llama, Row, rows};
+use crate::chat::PAGE;
+use crate::error::Error;
+use crate::models::Work;
+use crate::models::config::Family;
+
+impl Llama {
+    pub(super) fn place_rows(&mut self, work: &[Work<'_>]) -> Result<(), Error> {
+        self.arena.rows.clear();
+        for work in work {
+            let slot = work.slot.0;
+            let cache = self.caches[slot].get_or_insert_default();
+            cache.grow(&self.layout, work.tokens.len())?;
+            let position = cache.length();
+            self.arena.rows.extend((0..work.tokens.len()).map(|at| Row { slot, position: position + at }));
+        }
+        Ok(())
+    }
+
+    pub(super) fn embed(&mut self, work: &[Work<'_>]) -> Result<(), Error> {
+        let width = self.config.width as usize;
+        let table = self.table.view(&self.weights)?;
+        let arena = &mut self.arena;
+        arena.x.resize(arena.rows.len() * width, 0.0);
+        let tokens = work.iter().flat_map(|work| work.tokens);
+        for (token, x) in tokens.zip(arena.x.chunks_exact_mut(width)) {
+            let token = (*token as usize).min(table.n() - 1);
+            table.dequantise_row(token, x);
+        }
+        let scale = self.config.embedding_scale();
+        if scale != 1.0 {
+            arena.x.iter_mut().for_each(|x| *x *= scale);
+        }
+        for (rope, angles) in self.ropes.iter().zip(&mut arena.angles) {
+            angles.clear();
+            arena.rows.iter().for_each(|row| rope.angles(row.position, angles));
+        }
+        Ok(())
+    }
+
+    pub(super) fn attend(&mut self, number: usize) -> Result<(), Error> {
+        let Self { weights, config, layers, arena, pool, level, .. } = self;
+        let layer = &layers[number];
+        let (count, width, epsilon) = (arena.rows.len(), config.width as usize, config.norm_epsilon);
+        let head = config.head_width as usize;
+        let (q_width, kv_width) = (config.heads as usize * head, config.kv_heads as usize * head);
+        normed(pool, &arena.x, &layer.attention_norm, epsilon, &mut arena.normed);
+        for (out, width) in [(&mut arena.q, q_width), (&mut arena.k, kv_width), (&mut arena.v, kv_width)] {
+            out.resize(count * width, 0.0);
+        }
+        let matrices = [layer.q.view(weights)?, layer.k.view(weights)?, layer.v.view(weights)?];
+        let outs = [&mut arena.q[..], &mut arena.k[..], &mut arena.v[..]];
+        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs);
+        self.turn(number);
+        self.write_and_look(number);
+        let Self { weights, config, layers, arena, pool, level, .. } = self;
+        let layer = &layers[number];
+        arena.back.resize(count * width, 0.0);
+        let matrices = [layer.o.view(weights)?];
+        multiply(pool, *level, &mut arena.activations, &arena.mixed, matrices, [&mut arena.back[..]]);
+        let norm = layer.post_attention_norm.as_deref();
+        rows::add_rows(&mut arena.x, &mut arena.back, norm, config.norm_epsilon);
+        Ok(())
+    }
+
+    /// Biases, norms of heads, and positions.
+    fn turn(&mut self, number: usize) {
+        let Self { config, layers, arena, pool, ropes, .. } = self;
+        let layer = &layers[number];
+        let (head, epsilon) = (config.head_width as usize, config.norm_epsilon);
+        let which = usize::from(config.has_window(number as u32));
+        let (pairs, angles) = (ropes[which].pairs(), &arena.angles[which]);
+        let (rotates, halves) = (config.rotates(number as u32), config.rotates_halves());
+        let [q_bias, k_bias, v_bias] = &layer.biases;
+        for (values, bias, norm, heads) in [
+            (&mut arena.q, q_bias, &layer.q_norm, config.heads as usize),
+            (&mut arena.k, k_bias, &layer.k_norm, config.kv_heads as usize),
+        ] {
+            each(pool, values, heads * head, &|row, values| {
+                if let Some(bias) = bias {
+                    rows::add(values, bias);
+                }
+                if let Some(norm) = norm {
+                    rows::norm_heads(values, norm, epsilon);
+                }
+                if rotates {
+                    rows::rotate(values, head, &angles[row * pairs..][..pairs], halves);
+                }
+            });
+        }
+        if let Some(bias) = v_bias {
+            arena.v.chunks_exact_mut(bias.len()).for_each(|row| rows::add(row, bias));
+        }
+    }
+
+    /// Keys and values go into the caches; then every row looks at what its sequence has.
+    fn write_and_look(&mut self, number: usize) {
+        let Self { config, arena, pool, level, layout, caches, .. } = self;
+        let (head, kv_heads) = (config.head_width as usize, config.kv_heads as usize);
+        let keys = arena.k.chunks_exact(kv_heads * head);
+        let values = arena.v.chunks_exact(kv_heads * head);
+        for (row, (keys, values)) in arena.rows.iter().zip(keys.zip(values)) {
+            if let Some(cache) = &mut caches[row.slot] {
+                cache.write(layout, number, row.position, keys, values);
+            }
+        }
+        // One item for each row and key-value head; the heads of its group lie side by side.
+        let group = config.heads as usize / kv_heads * head;
+        arena.mixed.resize(arena.q.len(), 0.0);
+        let (queries, rows, scale) = (&arena.q, &arena.rows, config.score_scale());
+        let window = if config.has_window(number as u32) { config.window } else { None };
+        each(pool, &mut arena.mixed, group, &|item, out| {
+            let (row, kv_head) = (rows[item / kv_heads], item % kv_heads);
+            if let Some(cache) = &caches[row.slot] {
+                let length = row.position + 1;
+                let from = window.map_or(0, |window| length.saturating_sub(window as usize));
+                let attention = Attention { level: *level, width: head, from, length, page: PAGE, scale };
+                let pages = |page| cache.page(layout, number, kv_head, page);
+                attention.run(&queries[item * group..][..group], pages, out);
+            }
+        });
+    }
+
+    pub(super) fn feed_forward(&mut self, number: usize) -> Result<(), Error> {
+        let Self { weights, config, layers, arena, pool, level, .. } = self;
+        let layer = &layers[number];
+        let (ffn, epsilon) = (config.ffn as usize, config.norm_epsilon);
+        normed(pool, &arena.x, &layer.ffn_norm, epsilon, &mut arena.normed);
+        arena.gate.resize(arena.rows.len() * ffn, 0.0);
+        arena.up.resize(arena.rows.len() * ffn, 0.0);
+        let matrices = [layer.gate.view(weights)?, layer.up.view(weights)?];
+        let outs = [&mut arena.gate[..], &mut arena.up[..]];
+        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs);
+        let (up, gelu) = (&arena.up, config.family == Family::Gemma3);
+        let part = ffn.div_ceil(2).max(256);
+        each(pool, &mut arena.gate, part, &|at, gate| {
+            let up = &up[at * part..][..gate.len()];
+            if gelu { rows::gated_by_gelu(gate, up) } else { rows::gated(gate, up) }
+        });
+        let matrices = [layer.down.view(weights)?];
+        multiply(pool, *level, &mut arena.activations, &arena.gate, matrices, [&mut arena.back[..]]);
+        rows::add_rows(&mut arena.x, &mut arena.back, layer.post_ffn_norm.as_deref(), epsilon);
+        Ok(())
+    }
+
+    /// The logits of the last rows of those that want them.
+    pub(super) fn head(
+        &mut self,
+        work: &[Work<'_>],
+        out: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<(), Error> {
+        let Self { weights, config, arena, pool, level, .. } = self;
+        let (width, vocabulary) = (config.width as usize, config.vocabulary as usize);
+        let mut last = 0;
+        arena.wanted.clear();
+        arena.back.clear();
+        for (number, work) in work.iter().enumerate() {
+            last += work.tokens.len();
+            if work.wants_logits {
+                arena.wanted.push(number);
+                arena.back.extend_from_slice(&arena.x[(last - 1) * width..last * width]);
+            }
+        }
+        if arena.wanted.is_empty() {
+            return Ok(());
+        }
+        normed(pool, &arena.back, &self.output_norm, config.norm_epsilon, &mut arena.normed);
+        arena.logits.resize(arena.wanted.len() * vocabulary, 0.0);
+        let matrices = [self.output.view(weights)?];
+        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, [&mut arena.logits[..]]);
+        for (number, logits) in arena.wanted.iter().zip(arena.logits.chunks_exact_mut(vocabulary)) {
+            out(*number, logits);
+        }
+        Ok(())
+    }
+}
+
+/// Rounds `values` once, and multiplies them with each matrix.
+fn multiply<const N: usize>(
+    pool: &mut Pool,
+    level: Level,
+    activations: &mut Activations,
+    values: &[f32],
+    matrices: [Matrix<'_>; N],
+    outs: [&mut [f32]; N],
+) {
+    let exact = matrices.iter().any(Matrix::reads_floats);
+    activations.fill(pool, level, values, matrices[0].k(), exact);
+    let mut outs = outs.into_iter();
+    let mut jobs = matrices.map(|matrix| Job { matrix, out: outs.next().unwrap_or_default() });
+    kernels::matmul(pool, level, activations, &mut jobs);
+}
+
+/// Norms of all rows.
+fn normed(pool: &mut Pool, x: &[f32], weight: &[f32], epsilon: f32, out: &mut Vec<f32>) {
+    out.resize(x.len(), 0.0);
+    let width = weight.len();
+    each(pool, out, width, &|row, out| rows::norm(&x[row * width..][..width], weight, epsilon, out));
+}
+
+/// Gives each piece of `size`, with its number, to `work`; a few small pieces are done by the caller alone.
+fn each(pool: &mut Pool, out: &mut [f32], size: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+    let share = out.len().div_ceil(size).div_ceil(pool.threads() * 4);
+    if share < 2 && size < 1024 {
+        out.chunks_mut(size).enumerate().for_each(|(number, piece)| work(number, piece));
+    } else {
+        pool.each_mut(out, size, share, work);
+    }
+}

@@ -1,0 +1,237 @@
+//! `cargo xtask bench`: our server and a peer that takes llama-server's arguments, in turn, with the same file, prompts
+//! and threads. Ratios count, not seconds: on a shared machine compare processor time.
+
+mod http;
+mod report;
+mod side;
+
+use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use self::{
+    http::{Answer, Question, now},
+    report::Report,
+    side::{Kind, Setting, Side},
+};
+use crate::{models, places::Places, steps::Steps};
+
+/// What to measure against, and how long.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// A program that takes llama-server's arguments (-m, --host, --port, -t, -c, -np)
+    #[arg(long)]
+    peer: Option<PathBuf>,
+    /// One short round
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; each asks ours, then the peer
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Write the table into docs/performance.md
+    #[arg(long)]
+    write: bool,
+}
+
+const MODEL: &str = "smollm2";
+const CONTEXT: u32 = 6144;
+const ANSWER: u32 = 64;
+
+/// What is measured.
+struct Plan {
+    prompts: &'static [usize],
+    contexts: &'static [usize],
+    sessions: &'static [usize],
+    rounds: u32,
+}
+
+/// Measures and prints.
+pub(crate) fn all(places: &Places, steps: &mut Steps, options: &Options) -> Result<()> {
+    let program = places.program();
+    anyhow::ensure!(program.is_file(), "there is no {}: run `cargo xtask build` first", program.display());
+    let models = models::for_tests(places, &program, steps)?;
+    let data_dir = models.parent().context("the models lie in no folder")?.to_owned();
+    let threads = thread::available_parallelism()?.get();
+    let plan = if options.quick {
+        Plan { prompts: &[128, 512], contexts: &[0, 1000], sessions: &[1, 4], rounds: 1 }
+    } else {
+        Plan {
+            prompts: &[128, 512, 2048],
+            contexts: &[0, 1000, 4000],
+            sessions: &[1, 2, 4, 8],
+            rounds: options.rounds,
+        }
+    };
+    let mut sides = vec![(true, Kind::Ours { program, data_dir })];
+    sides.extend(options.peer.clone().map(|program| (false, Kind::Peer { program })));
+    let mut report = Report::default();
+    for round in 0..plan.rounds {
+        for (ours, kind) in &sides {
+            let name = format!("round {}, {}", round + 1, if *ours { "ours" } else { "the peer" });
+            steps.step(&name, "some minutes", || {
+                let file = models.join(format!("{MODEL}.gguf"));
+                Round { kind, ours: *ours, plan: &plan, report: &mut report, unique: round * 1000 }
+                    .all(&file, threads)
+            })?;
+        }
+    }
+    let table = report.table();
+    eprint!("\n{table}");
+    if options.write {
+        let made = format!(
+            "{MODEL}, {threads} threads, {} rounds, ours and the peer in turn. Load of the machine when it ended: {}.",
+            plan.rounds,
+            std::fs::read_to_string("/proc/loadavg")?.split(' ').take(3).collect::<Vec<_>>().join(", ")
+        );
+        report.write(&places.root.join("docs/performance.md"), &made)?;
+    }
+    Ok(())
+}
+
+/// One round with one side.
+struct Round<'a> {
+    kind: &'a Kind,
+    ours: bool,
+    plan: &'a Plan,
+    report: &'a mut Report,
+    /// Makes every prompt a new one, so that no cache helps.
+    unique: u32,
+}
+
+impl Round<'_> {
+    fn all(mut self, file: &std::path::Path, threads: usize) -> Result<()> {
+        let slots = self.plan.sessions.iter().max().copied().unwrap_or(1) as u32;
+        let setting = |slots| Setting { model: file.to_owned(), threads, context: CONTEXT, slots };
+        let side = self.cold(&setting(1))?;
+        self.prefill(&side)?;
+        self.decode(&side)?;
+        self.follow_up(&side)?;
+        drop(side);
+        let side = self.kind.start(&setting(slots))?;
+        self.ask(side.address, 8, 1)?;
+        self.sessions(&side)?;
+        if self.ours {
+            self.embeddings(side.address)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, unit: &'static str, more: bool, value: f64) {
+        self.report.add(name, unit, more, self.ours, value);
+    }
+
+    fn prompt(&mut self, tokens: usize) -> String {
+        self.unique += 1;
+        format!("{}{}", self.unique, " the".repeat(tokens.saturating_sub(4)))
+    }
+
+    fn ask(&mut self, address: SocketAddr, prompt: usize, tokens: u32) -> Result<Answer> {
+        let prompt = self.prompt(prompt);
+        let session = self.unique.to_string();
+        http::complete(address, Question { model: MODEL, prompt: &prompt, tokens, session: &session })
+    }
+
+    /// From no process to the first word; then what the loaded model takes.
+    fn cold(&mut self, setting: &Setting) -> Result<Side> {
+        let began = now();
+        let side = self.kind.start(setting)?;
+        self.ask(side.address, 16, 2)?;
+        self.add("no process to first words", "ms", false, ms(began.elapsed()));
+        self.add("no process to serving (ours loads at the first request)", "ms", false, ms(side.ready));
+        let taken = side.taken();
+        self.add("private memory, loaded", "MB", false, taken.private_bytes as f64 / 1e6);
+        self.add("mapped memory, loaded", "MB", false, taken.mapped_bytes as f64 / 1e6);
+        Ok(side)
+    }
+
+    fn prefill(&mut self, side: &Side) -> Result<()> {
+        for tokens in self.plan.prompts {
+            let before = side.taken().processor;
+            let answer = self.ask(side.address, *tokens, 1)?;
+            let spent = side.taken().processor.saturating_sub(before);
+            let read = answer.prompt_tokens as f64;
+            self.add(&format!("prompt of {tokens}"), "tok/s", true, read / answer.first.as_secs_f64());
+            self.add(&format!("prompt of {tokens}, processor"), "ms/tok", false, ms(spent) / read);
+        }
+        if self.plan.prompts.contains(&2048) {
+            let bytes = side.taken().private_bytes;
+            self.add("private memory, after a prompt of 2,048", "MB", false, bytes as f64 / 1e6);
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, side: &Side) -> Result<()> {
+        for context in self.plan.contexts {
+            // The same prompt once to fill the cache, so that the second time is nearly all decoding.
+            let prompt = self.prompt((*context).max(8));
+            let session = self.unique.to_string();
+            let question = Question { model: MODEL, prompt: &prompt, tokens: 1, session: &session };
+            http::complete(side.address, question)?;
+            let before = side.taken().processor;
+            let answer = http::complete(side.address, Question { tokens: ANSWER, ..question })?;
+            let spent = side.taken().processor.saturating_sub(before);
+            let made = answer.completion_tokens as f64;
+            self.add(
+                &format!("decode at {context}"),
+                "tok/s",
+                true,
+                (made - 1.0) / answer.rest.as_secs_f64(),
+            );
+            self.add(&format!("decode at {context}, processor"), "ms/tok", false, ms(spent) / made);
+        }
+        Ok(())
+    }
+
+    /// The second turn of a conversation: its beginning is in the cache.
+    fn follow_up(&mut self, side: &Side) -> Result<()> {
+        let prompt = self.prompt(512);
+        let session = self.unique.to_string();
+        let question = Question { model: MODEL, prompt: &prompt, tokens: 32, session: &session };
+        let first = http::complete(side.address, question)?;
+        let prompt = format!("{prompt}{} and what came after that", first.text);
+        let second = http::complete(side.address, Question { prompt: &prompt, tokens: 1, ..question })?;
+        self.add("second turn, to the first word", "ms", false, ms(second.first));
+        Ok(())
+    }
+
+    fn sessions(&mut self, side: &Side) -> Result<()> {
+        for count in self.plan.sessions {
+            let prompts: Vec<String> = (0..*count).map(|_| self.prompt(16)).collect();
+            let (before, began) = (side.taken().processor, now());
+            let made: u64 = thread::scope(|scope| {
+                let ask = |prompt| {
+                    let question = Question { model: MODEL, prompt, tokens: ANSWER, session: prompt };
+                    scope.spawn(move || http::complete(side.address, question))
+                };
+                let all: Vec<_> = prompts.iter().map(|prompt| ask(&prompt[..])).collect();
+                let mut made = 0;
+                for one in all {
+                    let answer = one.join().map_err(|_| anyhow::anyhow!("a reader panicked"))??;
+                    made += answer.completion_tokens;
+                }
+                anyhow::Ok(made)
+            })?;
+            let (took, spent) = (began.elapsed(), side.taken().processor.saturating_sub(before));
+            self.add(&format!("{count} at once"), "tok/s in all", true, made as f64 / took.as_secs_f64());
+            self.add(&format!("{count} at once, processor"), "ms/tok", false, ms(spent) / made as f64);
+        }
+        Ok(())
+    }
+
+    fn embeddings(&mut self, address: SocketAddr) -> Result<()> {
+        let text = |n: usize| format!("{n}{}", " a sentence of some length".repeat(1 + n % 7));
+        let texts: Vec<String> = (0..64).map(text).collect();
+        let body = json!({ "model": "minilm", "input": texts }).to_string();
+        http::call(address, "POST", "/v1/embeddings", &body)?;
+        let began = now();
+        let (status, _) = http::call(address, "POST", "/v1/embeddings", &body)?;
+        anyhow::ensure!(status == 200, "embeddings answer {status}");
+        self.add("embeddings, texts of 6 to 42 words", "texts/s", true, 64.0 / began.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
