@@ -1,5 +1,5 @@
 //! AVX-512 with VNNI on the blocks as they lie in the file. Few rows of activations: one row of weights at a time
-//! ([`dot`]). Many: panels of sixteen rows, unpacked once ([`panel`]). Both add up in the same order, so a row of
+//! ([`dot`]). Many: panels of sixteen rows, unpacked once ([`mod@panel`]). Both add up in the same order, so a row of
 //! activations gets the same bits from either: integers within a block, then four blocks as (0 + 2) + (1 + 3), four of
 //! these likewise, then one sixteen after the other.
 
