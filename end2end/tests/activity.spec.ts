@@ -29,17 +29,17 @@ test('the filter is in the address and works by a plain form', async ({ page, op
   await server.post('/manage/unload', { model: 'smollm2' });
   await open('/activity');
   await expect(rows(page)).toHaveCount(4);
-  await page.getByLabel('Model').selectOption('smollm2');
+  await page.getByRole('combobox', { name: 'Model' }).selectOption('smollm2');
   await page.getByRole('main').getByRole('button', { name: 'Show' }).click();
   await expect(page).toHaveURL(/\/activity\?kind=&model=smollm2/);
   await expect(rows(page)).toHaveCount(2);
-  await page.getByLabel('What').selectOption('unload');
+  await page.getByRole('combobox', { name: 'What' }).selectOption('unload');
   await page.getByRole('main').getByRole('button', { name: 'Show' }).click();
   await expect(rows(page)).toHaveCount(1);
   await expect(rows(page)).toContainText('smollm2');
   await open('/activity?model=minilm&kind=crash');
   await expect(page.getByText('Nothing of this kind has happened.')).toBeVisible();
-  await expect(page.getByLabel('Model')).toHaveValue('minilm');
+  await expect(page.getByRole('combobox', { name: 'Model' })).toHaveValue('minilm');
 });
 
 test('older events are a page away, and none is lost or shown twice', async ({ page, open, server }) => {

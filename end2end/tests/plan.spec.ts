@@ -15,7 +15,9 @@ test('a load says what it takes, who goes for it, and what does not fit', async 
   await seen(/would take about [\d.]+ MiB, [\d.]+ MiB at most/);
   await expect(row(page)).not.toContainText('Would unload');
   await server.post('/manage/settings', { ram_limit: String(reserve + 4 * MIB) });
-  await seen(/Would unload minilm \([\d.]+ MiB\) first, then take about/);
+  // Who came a moment ago stays ten seconds; then the page says by itself who would go.
+  await seen(/Would wait .*minilm.*, then take about/);
+  await expect(async () => seen(/Would unload minilm \([\d.]+ MiB\) first, then take about/)).toPass({ timeout: 15_000 });
   await server.post('/manage/settings', { ram_limit: String(8 * MIB) });
   await seen(/needs [\d.]+ MiB/);
   await open('/model/smollm2');

@@ -24,8 +24,13 @@ pub(crate) fn plan_line(live: Live, model: Shown, name: &str, brief: bool) -> El
     });
     let plan = RwSignal::new(first);
     let resting = move || model.is_there() && model.state().is_at_rest();
-    let moment = Memo::new(move |_| resting().then(|| what_matters(&live.house())));
-    Effect::new(move |before: Option<Option<String>>| {
+    // A plan that waits for somebody is settled by time alone: it is asked for again while it stands there.
+    let beat = move || {
+        let unsettled = plan.with(|words| words.as_ref().is_some_and(|words| !words.plain));
+        if unsettled { live.now.get().unix_ms() / 2000 } else { 0 }
+    };
+    let moment = Memo::new(move |_| resting().then(|| (what_matters(&live.house()), beat())));
+    Effect::new(move |before: Option<Option<(String, i64)>>| {
         let now = moment.get();
         // The server's own words are as new as the page.
         let known = before.is_none() && plan.with_untracked(Option::is_some);

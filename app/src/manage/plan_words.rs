@@ -13,7 +13,7 @@ pub struct PlanWords {
     pub model: ModelId,
     /// Whether it would be loaded.
     pub fits: bool,
-    /// Whether it fits without anybody having to go.
+    /// Whether it would begin at once, without anybody having to go.
     pub plain: bool,
     /// What it would take, or why it would be refused.
     pub text: String,
@@ -25,5 +25,12 @@ pub struct PlanWords {
 #[server(name = ReadPlan, prefix = "/manage", endpoint = "plan_words", input = GetUrl)]
 pub async fn plan_words(model: String) -> Result<PlanWords, Refusal> {
     let id = super::arguments::id(&model)?;
-    Ok(crate::words::plan(&crate::request::desk()?.plan(id, None).await?))
+    match crate::request::desk()?.plan(id.clone(), None).await {
+        Ok(plan) => Ok(crate::words::plan(&plan)),
+        // What is no model is no mistake of whoever looks at it: its reason is what there is to say.
+        Err(problem) if problem.code == protocol::Code::UnsupportedModel => {
+            Ok(crate::words::no_plan(id, &problem))
+        }
+        Err(problem) => Err(problem.into()),
+    }
 }

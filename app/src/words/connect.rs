@@ -5,7 +5,7 @@ pub fn curl(base_url: &str, model: &str) -> String {
     let token = if needs_token(base_url) { "  -H \"Authorization: Bearer YOUR_TOKEN\" \\\n" } else { "" };
     format!(
         "curl {base_url}/v1/chat/completions \\\n  -H \"Content-Type: application/json\" \\\n{token}  \
-         -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Say hello.\"}}]}}'"
+         -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Say hello.\"}}], \"max_tokens\": 100}}'"
     )
 }
 
@@ -15,7 +15,7 @@ pub fn python(base_url: &str, model: &str) -> String {
     format!(
         "# pip install openai\nfrom openai import OpenAI\n\nclient = OpenAI(base_url=\"{base_url}/v1\", api_key=\"{key}\")\n\
          answer = client.chat.completions.create(\n    model=\"{model}\",\n    messages=[{{\"role\": \"user\", \"content\": \
-         \"Say hello.\"}}],\n)\nprint(answer.choices[0].message.content)"
+         \"Say hello.\"}}],\n    max_tokens=100,\n)\nprint(answer.choices[0].message.content)"
     )
 }
 

@@ -29,7 +29,7 @@ pub use notice::{notice, refused};
 #[cfg(feature = "ssr")]
 pub use performance::performance;
 #[cfg(feature = "ssr")]
-pub use plan::plan;
+pub use plan::{no_plan, plan};
 pub use receipt::{ReceiptWords, method, receipt, why_it_went};
 pub use setting::{Group, SettingWords, locked, setting_words, source};
 pub use span::{setting, span, took};

@@ -1,6 +1,6 @@
 //! What a load would take and whom it would push out, before the click.
 
-use protocol::Plan;
+use protocol::{ModelId, Plan, Problem};
 
 use super::{about, bytes, list, sentence};
 use crate::manage::PlanWords;
@@ -23,15 +23,22 @@ pub fn plan(plan: &Plan) -> PlanWords {
             None => one.model.to_string(),
         })
         .collect();
-    let text = match gone.as_slice() {
-        [] => format!("Would take about {taken}{most}."),
-        gone => format!("Would unload {} first, then take about {taken}{most}.", list(gone)),
+    let text = match (gone.as_slice(), &plan.waits_for) {
+        ([], None) => format!("Would take about {taken}{most}."),
+        ([], Some(what)) => format!("Would wait {what}, then take about {taken}{most}."),
+        (gone, _) => format!("Would unload {} first, then take about {taken}{most}.", list(gone)),
     };
     let hint = match u64::try_from(plan.free_after_bytes) {
         Ok(free) => format!("{} would be free afterwards.", bytes(free)),
         Err(_) => String::new(),
     };
-    PlanWords { model, fits: plan.fits, plain: gone.is_empty(), text, hint }
+    PlanWords { model, fits: plan.fits, plain: gone.is_empty() && plan.waits_for.is_none(), text, hint }
+}
+
+/// Why there is no plan.
+pub fn no_plan(model: ModelId, problem: &Problem) -> PlanWords {
+    let (text, hint) = (sentence(&problem.message), sentence(&problem.hint));
+    PlanWords { model, fits: false, plain: false, text, hint }
 }
 
 #[cfg(test)]
@@ -66,6 +73,13 @@ mod tests {
         let words = plan(&one);
         assert_eq!(words.text, "Would unload old (1.00 GiB) first, then take about 33 MiB, 412 MiB at most.");
         assert!(!words.plain);
+        let waits_for = Some("until `old` may be unloaded".to_owned());
+        let words = plan(&Plan { evict: Vec::new(), waits_for, ..one });
+        assert_eq!(
+            words.text,
+            "Would wait until `old` may be unloaded, then take about 33 MiB, 412 MiB at most."
+        );
+        assert!(!words.plain && words.fits);
     }
 
     #[test]
