@@ -24,6 +24,9 @@ const picture = (page: Page) =>
 test('hydrated pages are the pages that the browser would build', async ({ page, server, complaints }) => {
   await server.load();
   await server.post('/manage/reload', { model: 'smollm2' });
+  // The history is written about once a second; both loads are in it before the first page is drawn.
+  const loads = async () => (await server.get('/manage/performance')).body.models[0]?.windows[0].load_ms?.count;
+  await expect.poll(loads).toBe(2);
   // Without events nothing changes by itself, but for the clock.
   await withoutEvents(page);
   await page.clock.install({ time: new Date() });
