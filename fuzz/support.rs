@@ -41,19 +41,7 @@ pub fn bert(weights: &[u8], config: &[u8], tokenizer: &[u8]) {
 }
 
 fn question() -> Generate {
-    let sampling = Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seed: 0,
-        max_tokens: Some(2),
-        stop: Vec::new(),
-        ignore_eos: true,
-    };
+    let sampling = Sampling { max_tokens: Some(2), ignore_eos: true, ..Sampling::greedy() };
     let prompt = Prompt::Chat(vec![Turn { role: Role::User, content: "A".to_owned() }]);
     Generate { id: 1, session: String::new(), prompt, sampling, credits: 64 }
 }

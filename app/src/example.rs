@@ -26,8 +26,10 @@ pub(crate) fn unloaded(id: &str) -> Model {
         expected_bytes: None,
         reserve_bytes: None,
         prediction_error_percent: None,
+        peak_error_percent: None,
         waiting: None,
         reloads_per_hour: 0,
+        weight: 1.0,
         instances: Vec::new(),
         failure: None,
     }
@@ -45,6 +47,7 @@ pub(crate) fn ready(id: &str, private_bytes: u64) -> Model {
         threads: 2,
         context: 8192,
         sandbox: "landlock, seccomp".to_owned(),
+        served_by: "innkeeper llama, AVX2".to_owned(),
         memory: Some(Memory {
             private_bytes,
             mapped_bytes: 98_580_000,
@@ -75,6 +78,8 @@ pub(crate) fn receipt(id: &str, held_bytes: u64, returned_bytes: u64) -> Receipt
         verdict: if residual_bytes == 0 { Verdict::Returned } else { Verdict::Residual },
         cut_off_requests: 0,
         left: Vec::new(),
+        evidence: None,
+        server_bytes: None,
     }
 }
 
@@ -101,10 +106,12 @@ pub(crate) fn busy_day() -> Snapshot {
     let now = 1_795_442_551_120;
     let at = |seconds_ago: i64| Time::from_unix_ms(now - seconds_ago * 1000);
     snapshot.at = at(0);
+    snapshot.measured_at = Some(at(0));
     snapshot.server.version = "0.1.0".to_owned();
     snapshot.server.private_bytes = Some(14_890_000);
     snapshot.server.models_dir = "/srv/innkeeper/models".to_owned();
     snapshot.gpu_absent = Some(GpuAbsent {
+        kind: protocol::GpuAbsence::Absent,
         reason: "NVIDIA driver not loaded".to_owned(),
         hint: "Install the driver and restart the server; models run on the CPU until then.".to_owned(),
     });
@@ -121,11 +128,12 @@ pub(crate) fn busy_day() -> Snapshot {
     snapshot.books.push(Books {
         device: "ram".to_owned(),
         total_bytes: 25_125_558_681,
-        models_bytes: 2_418_414_848,
+        models_bytes: Some(2_418_414_848),
         server_bytes: 14_890_000,
-        other_bytes: 3_352_318_089,
+        other_bytes: Some(3_352_318_089),
         free_bytes: 19_327_352_832,
-        unaccounted_bytes: 12_582_912,
+        unaccounted_bytes: Some(12_582_912),
+        quality: Quality::Exact,
         file_cache_bytes: Some(12_025_908_429),
     });
     snapshot.models = models(&at);
@@ -149,6 +157,7 @@ fn models(at: &impl Fn(i64) -> Time) -> Vec<Model> {
     busy.instances[0].memory.as_mut().unwrap().mapped_bytes = 979_369_984;
     let mut idle = ready("smollm2", 34_708_000);
     (idle.idle_since, idle.unload_at) = (Some(at(192)), Some(at(-108)));
+    idle.idle_timeout_seconds = IdleTimeout::After { ms: 300_000 };
     idle.last_reset_by = Some("load by the page".to_owned());
     let mut loading = ready("llama-3.2-3b", 1_288_490_188);
     (loading.state, loading.queued, loading.size_bytes) = (ModelState::Loading, 1, 2_018_634_629);
@@ -198,6 +207,7 @@ fn session(id: &str, label: &str, ends_at: Option<Time>, held_bytes: u64) -> Ses
         started_at: at,
         last_used_at: at,
         last_reset_by: "POST /v1/chat/completions".to_owned(),
+        kept_by: if ends_at.is_some() { "" } else { "page open" }.to_owned(),
         ends_at,
     }
 }

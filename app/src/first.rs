@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use protocol::{Budget, Server, ServerState, Settings, Snapshot, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::{Notice, Prepared, Theme, chat::Turn, pure::series::Point};
+use crate::{Notice, Prepared, Theme, chat::Turn};
 
 /// Everything a page is first drawn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,9 +21,6 @@ pub struct First {
     pub theme: Theme,
     /// This browser's conversation, as the server keeps it for the page without JavaScript; empty on other pages.
     pub conversation: Vec<Turn>,
-    /// What models held before this page was opened, oldest first; empty on pages without the picture.
-    #[serde(default)]
-    pub held: Vec<Point>,
     /// What else the page needs.
     #[serde(default)]
     pub prepared: Prepared,
@@ -38,7 +35,6 @@ impl Default for First {
             notice: None,
             theme: Theme::System,
             conversation: Vec::new(),
-            held: Vec::new(),
             prepared: Prepared::default(),
         }
     }
@@ -67,6 +63,7 @@ pub fn nothing_yet() -> Snapshot {
     Snapshot {
         sequence: 0,
         at: never,
+        measured_at: None,
         server: Server {
             version: String::new(),
             pid: 0,

@@ -42,7 +42,7 @@ pub use prepared::Prepared;
 #[cfg(feature = "ssr")]
 pub use prepared::{is_missing, is_prepared, prepare};
 #[cfg(feature = "ssr")]
-pub use request::Held;
+pub use request::in_words as caller;
 #[cfg(feature = "ssr")]
 pub use shell::{Assets, shell};
 pub use theme::Theme;

@@ -4,7 +4,10 @@
 use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::manage::{About, History, PerformanceRow, PlanWords};
+use crate::{
+    manage::{About, History, PerformanceRow, PlanWords},
+    pure::series::Point,
+};
 
 /// What was gathered for one page; empty for the others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +27,9 @@ pub struct Prepared {
     /// What its worker has said.
     #[serde(default)]
     pub log: Vec<String>,
+    /// What models held before this page was opened, oldest first.
+    #[serde(default)]
+    pub held: Vec<Point>,
 }
 
 /// The same, for the one page that is drawn from it.
@@ -53,7 +59,11 @@ pub async fn prepare(path: &str) -> Prepared {
     // A filter that names nothing is a page without events.
     let nothing = || History { events: Vec::new(), next: None };
     if url.path() == "/" {
-        return Prepared { plans: plans(None).await, ..Prepared::default() };
+        let held = match request::house() {
+            Ok(house) => house.held().await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        return Prepared { plans: plans(None).await, held, ..Prepared::default() };
     }
     let Some(model) = url.path().strip_prefix(MODEL) else {
         let query = Query::of_page(url.search_params());
@@ -65,7 +75,8 @@ pub async fn prepare(path: &str) -> Prepared {
     let history = Query::of_model(model).ask().await.unwrap_or_else(|_| nothing());
     let log = house.log(&id);
     let plans = plans(Some(&id)).await;
-    Prepared { history: Some(history), about: house.about(id).await.ok(), plans, log, performance: None }
+    let about = house.about(id).await.ok();
+    Prepared { history: Some(history), about, plans, log, ..Prepared::default() }
 }
 
 /// The plans of the models that are not loaded: all of them, or one.

@@ -41,6 +41,9 @@ impl House for Double {
     fn log(&self, _: &ModelId) -> Vec<String> {
         Vec::new()
     }
+    fn find(&self, _: ModelId) -> Answer<'_, protocol::Model> {
+        refused()
+    }
     fn rescan(&self) -> Answer<'_, u32> {
         refused()
     }
@@ -48,6 +51,15 @@ impl House for Double {
         example::settings()
     }
     fn set(&self, _: Vec<(String, String)>, _: String) -> Answer<'_, protocol::Settings> {
+        refused()
+    }
+    fn set_of_model(
+        &self,
+        _: ModelId,
+        _: crate::ports::Own,
+        _: String,
+        _: String,
+    ) -> Answer<'_, protocol::Model> {
         refused()
     }
     fn history(&self, _: manager::HistoryQuery) -> Answer<'_, manager::HistoryPage> {
@@ -84,6 +96,9 @@ impl House for Double {
         refused()
     }
     fn forget(&self, _: &str) {}
+    fn held(&self) -> Answer<'_, Vec<crate::pure::series::Point>> {
+        refused()
+    }
 }
 
 /// What the server gathers for Activity and for a model's page.
@@ -118,6 +133,7 @@ fn prepared() -> Prepared {
                 .into(),
         }]),
         plans: Vec::new(),
+        held: Vec::new(),
     }
 }
 
@@ -346,6 +362,29 @@ async fn routes_can_be_listed_outside_any_request() {
     let routes = leptos_axum::generate_route_list(App);
     let paths: Vec<_> = routes.iter().map(|route| route.path().to_owned()).collect();
     assert_eq!(paths, ["/", "/chat", "/activity", "/model/{id}", "/settings"]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_has_its_words_a_process_that_cannot_be_ended_and_a_driver_that_hangs() {
+    let mut snapshot = example::busy_day();
+    let model = snapshot.models.iter_mut().find(|model| model.id.as_str() == "smollm2").unwrap();
+    model.state = protocol::ModelState::Stuck;
+    let absent = snapshot.gpu_absent.as_mut().unwrap();
+    absent.kind = protocol::GpuAbsence::Stuck;
+    absent.reason = "NVIDIA driver does not answer".to_owned();
+    let shown = visible(&page("/", snapshot.clone(), None, Theme::Light).await);
+    for text in [
+        "data-model=\"smollm2\" data-state=\"stuck\"",
+        "process 4121 cannot be ended",
+        "No GPU can be used: NVIDIA driver does not answer. Models run on the CPU.",
+    ] {
+        assert!(shown.contains(text), "{text} is missing");
+    }
+    assert!(!shown.contains("No GPU found"));
+    let shown = visible(&page("/model/smollm2", snapshot, None, Theme::Light).await);
+    for text in ["process 4121 cannot be ended", "Confined by", "landlock, seccomp"] {
+        assert!(shown.contains(text), "{text} is missing");
+    }
 }
 
 #[tokio::test]

@@ -7,11 +7,7 @@ use leptos::prelude::*;
 use manager::Desk;
 use protocol::{Code, Problem};
 
-use crate::{Browser, First, Notice, Prepared, Refusal, Theme, ports::House, pure::series::Point};
-
-/// What models held before a page was opened, as the server remembers it, oldest first.
-#[derive(Clone, Debug)]
-pub struct Held(pub Vec<Point>);
+use crate::{Browser, First, Notice, Prepared, Refusal, Theme, ports::House};
 
 /// The first paint's data. Whatever the context lacks stays empty, since routes are listed outside any request.
 pub(crate) fn gather() -> First {
@@ -30,7 +26,6 @@ pub(crate) fn gather() -> First {
         notice: use_context::<Option<Notice>>().flatten(),
         theme: use_context::<Theme>().unwrap_or_default(),
         conversation,
-        held: use_context::<Held>().map(|Held(points)| points).unwrap_or_default(),
         prepared: use_context::<Prepared>().unwrap_or_default(),
     }
 }
@@ -56,7 +51,8 @@ fn missing() -> Refusal {
     ))
 }
 
-fn in_words(headers: &HeaderMap) -> String {
+/// Whose headers these are, in the same words.
+pub fn in_words(headers: &HeaderMap) -> String {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // Only browsers send the first, and no browser calls itself anything but Mozilla.
     if headers.contains_key("sec-fetch-site") || agent.starts_with("Mozilla/") {

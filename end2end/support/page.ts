@@ -24,6 +24,14 @@ export const receipts = (page: Page): Locator => page.locator('.receipts > li');
 /** The last answer of the conversation. */
 export const lastAnswer = (page: Page): Locator => page.locator('.turn.assistant').last();
 
+/** Hides a page, as a browser does when another tab is looked at, or shows it again. */
+export const hide = (page: Page, hidden: boolean): Promise<void> =>
+  page.evaluate((hidden) => {
+    Object.defineProperty(document, 'visibilityState', { value: hidden ? 'hidden' : 'visible', configurable: true });
+    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, hidden);
+
 /** An amount as the pages write it, in bytes. */
 export function bytesOf(text: string): number {
   const found = /([\d.]+) (KiB|MiB|GiB)/.exec(text);

@@ -17,6 +17,15 @@ export function runs(pid: number): boolean {
   return state !== undefined && state !== 'Z' && state !== 'X';
 }
 
+/** What a process was started with, for a person. */
+export function command(pid: number): string {
+  try {
+    return `${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').slice(0, 120)}`;
+  } catch {
+    return `${pid}`;
+  }
+}
+
 /** State, parent and the further fields of a process; nothing if there is none. */
 function statOf(pid: number): string[] | undefined {
   try {

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from '@playwright/test';
-import { descendants, exists, near, privateBytes } from './process.ts';
+import { command, descendants, exists, near, privateBytes } from './process.ts';
 import type { Instance, Model, Snapshot } from './words.ts';
 
 /** What a test may want otherwise. */
@@ -18,6 +18,8 @@ export interface Settings {
   models?: string[];
   /** Loaded at the start. */
   preload?: string[];
+  /** Its own variables of the environment. */
+  env?: Record<string, string>;
 }
 
 /** How long a server may take from SIGTERM to its end. */
@@ -61,7 +63,7 @@ export class Server {
   private async launch(listen: string): Promise<void> {
     const preload = (this.settings.preload ?? []).flatMap((model) => ['--preload', model]);
     const args = ['serve', '--listen', listen, '--data-dir', this.dataDir, '--config', join(this.dataDir, 'test.toml')];
-    const child = spawn(program(), [...args, ...preload], { stdio: ['ignore', 'pipe', 'pipe'], env: cleanEnvironment() });
+    const child = spawn(program(), [...args, ...preload], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...cleanEnvironment(), ...this.settings.env } });
     this.child = child;
     this.ended = new Promise((resolve) => child.on('exit', (code, signal) => resolve({ code, signal })));
     createInterface({ input: child.stderr! }).on('line', (line) => this.log.push(line));
@@ -86,7 +88,7 @@ export class Server {
   /** SIGTERM, and what must hold then: gone in time, by itself, with everything that it started. */
   async stop(): Promise<void> {
     if (this.child === undefined || this.child.exitCode !== null || this.child.signalCode !== null) return;
-    const started = this.workers();
+    const started = this.workers().map((pid) => ({ pid, was: command(pid) }));
     const began = performance.now();
     this.child.kill('SIGTERM');
     let late: NodeJS.Timeout | undefined;
@@ -99,7 +101,7 @@ export class Server {
     }
     expect(performance.now() - began, 'time from SIGTERM to the end').toBeLessThan(STOP_MS);
     expect(end, this.log.slice(-30).join('\n')).toEqual({ code: 0, signal: null });
-    await expect.poll(() => started.filter(exists), { message: 'workers left behind', timeout: 1_000 }).toEqual([]);
+    await expect.poll(() => started.filter(({ pid }) => exists(pid)), { message: 'workers left behind', timeout: 1_000 }).toEqual([]);
   }
 
   /** Kills it, as nothing that can be prepared for, and waits until the process itself is gone. */
@@ -202,7 +204,7 @@ export function modelsDir(): string {
 }
 
 /** Puts the test models in place without copying 180 MB for each test. */
-function linkModels(to: string, only: string[] | undefined): void {
+export function linkModels(to: string, only: string[] | undefined): void {
   mkdirSync(to, { recursive: true });
   const link = (from: string, to: string) => {
     try {

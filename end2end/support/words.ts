@@ -28,9 +28,23 @@ export interface Receipt {
   pid: number | null;
   reason: string;
   asked_by: string;
+  at: string;
+  duration_ms: number;
   verdict: 'returned' | 'residual' | 'stuck' | 'not_loaded';
   ram: { held_bytes: number; returned_bytes: number; residual_bytes: number };
   cut_off_requests: number;
+}
+
+export interface Session {
+  id: string;
+  kind: string;
+  label: string;
+  model: string | null;
+  held_bytes: number;
+  requests: number;
+  last_used_at: string;
+  ends_at: string | null;
+  kept_by: string;
 }
 
 export interface Snapshot {
@@ -38,6 +52,6 @@ export interface Snapshot {
   server: { version: string; pid: number; state: string };
   models: Model[];
   receipts: Receipt[];
-  sessions: { id: string; kind: string; model: string | null; ends_at: string | null }[];
-  requests: { id: string; model: string }[];
+  sessions: Session[];
+  requests: { id: string; model: string; state: string }[];
 }

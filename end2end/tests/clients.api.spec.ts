@@ -4,18 +4,20 @@ import { join } from 'node:path';
 import OpenAI, { BadRequestError, NotFoundError } from 'openai';
 import { expect, test } from '../support/test.ts';
 
-const script = join(import.meta.dirname, '../clients/openai_sdk.py');
-
-test.describe('python SDK', () => {
-  for (const check of ['models', 'chat', 'stream', 'completions', 'embeddings', 'errors']) {
-    test(check, ({ server }) => {
+for (const [name, file, checks] of [
+  ['python SDK', 'openai_sdk.py', ['models', 'chat', 'stream', 'completions', 'embeddings', 'errors']],
+  ['Ollama client', 'ollama_sdk.py', ['shelf', 'chat', 'generate', 'keep_alive', 'embed', 'errors']],
+] as const) {
+  for (const check of checks) {
+    test(`${name}: ${check}`, ({ server }) => {
+      const script = join(import.meta.dirname, '../clients', file);
       const python = process.env.INNKEEPER_PYTHON ?? 'python3';
       const run = spawnSync(python, [script, server.url, check], { encoding: 'utf8', timeout: 50_000 });
       expect(run.status, run.error?.message ?? run.stderr).toBe(0);
       expect(run.stdout).toBe(`${check} holds\n`);
     });
   }
-});
+}
 
 test.describe('node SDK', () => {
   const messages = [{ role: 'user' as const, content: 'Say hello in one short sentence.' }];

@@ -54,12 +54,14 @@ test('a load and an unload come as they happen: states in order, an entry of the
   const ledger = (seen: Event[]) => seen.filter(({ event }) => event === 'ledger').map(({ data }) => data.kind);
   // States that pass within a quarter of a second are told together, so the unload waits until "ready" was told.
   let unload: Promise<unknown> | undefined;
-  const stream = read(server, (seen) => {
+  // The load waits for the snapshot that every stream begins with, so that it is of the state before.
+  let load: Promise<unknown> | undefined;
+  const { seen } = await read(server, (seen) => {
+    if (seen.length > 0) load ??= server.load();
     if (stateOf(seen.at(-1)) === 'ready') unload ??= server.post('/manage/unload', { model: 'smollm2' });
     return ledger(seen).includes('unload') && stateOf(seen.at(-1)) === 'unloaded';
   });
-  await server.load();
-  const { seen } = await stream;
+  await load;
   await unload;
   expect(ledger(seen)).toEqual(['load', 'unload']);
   const states = seen.map(stateOf).filter((state, at, all) => state && state !== all[at - 1]);

@@ -1,6 +1,6 @@
 // What the page does by itself: countdown, idle unload, other people's changes, a lost connection, a dead worker.
 import { exists } from '../support/process.ts';
-import { button, lastAnswer, notice, receipts, row, rowIn, say, shortAnswers } from '../support/page.ts';
+import { button, hide, lastAnswer, notice, receipts, row, rowIn, say, shortAnswers } from '../support/page.ts';
 import { endless } from '../support/stream.ts';
 import { expect, live, test, watched } from '../support/test.ts';
 
@@ -110,16 +110,10 @@ test('the server goes and comes back: the page says so, and is live again with t
 
 test('a hidden page closes its stream, and is up to date when it is seen again', async ({ page, open, server }) => {
   await open('/');
-  const hide = (hidden: boolean) =>
-    page.evaluate((hidden) => {
-      Object.defineProperty(document, 'visibilityState', { value: hidden ? 'hidden' : 'visible', configurable: true });
-      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
-      document.dispatchEvent(new Event('visibilitychange'));
-    }, hidden);
-  await hide(true);
+  await hide(page, true);
   await server.load();
   await expect(rowIn(page, 'unloaded')).toBeVisible();
-  await hide(false);
+  await hide(page, false);
   await expect(rowIn(page, 'ready')).toBeVisible();
   await live(page);
 });

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import type { AxeResults } from 'axe-core';
 import type { Page } from '@playwright/test';
 import { ALL_PAGES, PAGES, button, rowIn } from '../support/page.ts';
+import { endless } from '../support/stream.ts';
 import { expect, test } from '../support/test.ts';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -49,6 +50,49 @@ for (const theme of ['light', 'dark'] as const) {
   }
 }
 
+for (const theme of ['light', 'dark'] as const) {
+  test(`axe finds nothing in what shows only now and then, in the ${theme} theme`, async ({ page, open, server, complaints, javaScriptEnabled }) => {
+    complaints.expect(/404/);
+    const leave = new AbortController();
+    const chat = endless(server.url, leave.signal);
+    await chat.first;
+    await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' });
+    const found = async () => violations(javaScriptEnabled ? page : await still(page, theme));
+    await open('/');
+    await expect(page.locator('[data-session]').filter({ hasText: 'in use' })).toBeVisible();
+    await expect(page.locator('[data-request]')).toBeVisible();
+    expect(await found(), 'rows of sessions and requests').toEqual([]);
+    await button(page, /^Reinitialise loaded models/).click();
+    await expect(page.getByRole('dialog', { name: 'Reinitialise loaded models' })).toBeVisible();
+    expect(await found(), 'the dialog of the reinitialise').toEqual([]);
+    leave.abort();
+    await open('/model/minilm');
+    await button(page, 'Remove files').click();
+    await expect(page.getByRole('dialog', { name: 'Remove the files of this model' })).toBeVisible();
+    expect(await found(), 'the dialog of the removal').toEqual([]);
+    await page.goto(`${server.url}/nowhere`);
+    expect(await found(), 'a page that is not there').toEqual([]);
+    // A plain form's refusal is shown once, and the copy of the page would be the second time.
+    if (!javaScriptEnabled) return;
+    await open('/settings');
+    await page.getByLabel('Session timeout', { exact: true }).fill('soon');
+    await button(page, 'Save Session timeout').click();
+    await expect(page.getByRole('alert').filter({ visible: true })).toContainText('`soon`');
+    expect(await found(), 'a field that is refused').toEqual([]);
+  });
+
+  test.describe('in an empty house', () => {
+    test.use({ settings: { models: [] } });
+    test(`axe finds nothing in the ${theme} theme`, async ({ page, open, javaScriptEnabled }) => {
+      await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' });
+      for (const path of PAGES) {
+        await open(path);
+        expect(await violations(javaScriptEnabled ? page : await still(page, theme)), path).toEqual([]);
+      }
+    });
+  });
+}
+
 test('the theme is chosen by a form, kept over pages, and stands in the first byte', async ({ page, open, server }) => {
   await page.emulateMedia({ colorScheme: 'light' });
   await open('/');
@@ -62,6 +106,18 @@ test('the theme is chosen by a form, kept over pages, and stands in the first by
   expect(html).toContain('<html lang="en" data-theme="dark"');
   await open('/chat');
   expect(await background()).not.toBe(light);
+});
+
+test('in forced colours bars and buttons have borders, what is chosen a thick one, and parts their outlines', async ({ page, open, server }) => {
+  await server.load();
+  await page.emulateMedia({ forcedColors: 'active' });
+  await open('/');
+  expect(await page.evaluate(() => matchMedia('(forced-colors: active)').matches)).toBe(true);
+  const style = (selector: string, name: 'borderTopWidth' | 'stroke') =>
+    page.locator(selector).first().evaluate((one, name) => getComputedStyle(one)[name], name);
+  for (const selector of ['.bar', '.swatch', 'main .btn']) expect(await style(selector, 'borderTopWidth'), selector).toBe('1px');
+  expect(await style('.btn[aria-pressed="true"]', 'borderTopWidth')).toBe('3px');
+  expect(await style('.part', 'stroke')).toMatch(/^rgb/);
 });
 
 test.describe('on a phone', () => {

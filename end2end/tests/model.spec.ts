@@ -18,9 +18,9 @@ test('from its row to its page: files, prediction against measurement, history, 
   await expect(fact('Parameters')).toHaveText('134,515,008');
   await expect(fact('Quantisation')).toHaveText('Q4_1');
   await expect(fact('Chat template')).toHaveText('in the file');
-  await expect(fact('Expected')).toHaveText(/MiB$/);
+  await expect(fact('Expected at ready')).toHaveText(/MiB$/);
   await expect(fact('Off by')).toHaveText(/% (more|less) than expected at ready/);
-  expect(Math.abs(bytesOf(await fact('Measured').innerText()) - privateBytes(pid))).toBeLessThan(2 * near(privateBytes(pid)));
+  expect(Math.abs(bytesOf(await fact('Measured now').innerText()) - privateBytes(pid))).toBeLessThan(2 * near(privateBytes(pid)));
   await expect(fact('Process')).toHaveText(String(pid));
   await expect(page.locator('.ledger tbody tr')).toHaveCount(1);
   await expect(page.getByRole('region', { name: 'Newest lines' })).not.toBeEmpty();

@@ -55,6 +55,11 @@ test('a model has its own idle timeout and can be pinned here', async ({ page, o
   await expect(row).toContainText('saved here');
   expect((await server.model()).idle_timeout_seconds).toBe(180);
   expect((await server.model('minilm')).idle_timeout_seconds).toBe(900);
+  await page.getByLabel('Idle timeout of smollm2').fill('default');
+  await button(row, 'Save Idle timeout of smollm2').click();
+  await expect(row).toContainText('the default of all models');
+  await expect(page.getByLabel('Idle timeout of smollm2')).toHaveValue('15m');
+  expect((await server.model()).idle_timeout_seconds).toBe(900);
   await page.getByLabel('Idle timeout of smollm2').fill('3 fortnights');
   await button(row, 'Save Idle timeout of smollm2').click();
   await expect(row.getByRole('alert')).toContainText('`3 fortnights` is no span of time');
@@ -68,6 +73,8 @@ test('the clean-up and the reinitialise stand here too', async ({ page, open, se
   await server.load();
   await open('/settings');
   await expect(page.getByText(/1 of 2 models loaded, holding [\d.]+ MiB\./)).toBeVisible();
+  await expect(page.getByText(/Models may take up to [\d.]+ GiB; [\d.]+ MiB of it is spoken for\./)).toBeVisible();
+  await expect(page.getByRole('heading', { name: 'Sessions' })).toBeVisible();
   await button(page, /^Clean up AI resources · frees about/).click();
   const dialog = page.getByRole('dialog', { name: 'Clean up AI resources' });
   await button(dialog, /^Clean up/).click();
@@ -94,6 +101,21 @@ test.describe('where the configuration decides', () => {
     const refused = await server.post('/manage/settings', { session_timeout: '1m' });
     expect([refused.status, refused.body.error.field]).toEqual([409, 'session_timeout']);
     await expect(field.locator('input')).toHaveValue('9m');
+  });
+});
+
+test.describe('where the environment decides', () => {
+  test.use({ settings: { env: { INNKEEPER_IDLE__AFTER_LAST_SESSION: '2m', INNKEEPER_MODELS__SMOLLM2__PINNED: 'true' } } });
+
+  test('a value is locked and names its variable', async ({ page, open }) => {
+    await open('/settings');
+    const field = setting(page, 'after_last_session');
+    await expect(field.locator('input')).toHaveValue('2m');
+    await expect(field).toContainText('INNKEEPER_IDLE__AFTER_LAST_SESSION');
+    await expect(field.locator('input')).toHaveAttribute('readonly', '');
+    const unpin = button(single(page, 'smollm2'), 'Unpin smollm2');
+    await expect(unpin).toHaveAttribute('aria-disabled', 'true');
+    await expect(unpin).toHaveAttribute('title', /INNKEEPER_MODELS__SMOLLM2__PINNED/);
   });
 });
 

@@ -1,20 +1,26 @@
 //! Configuration -> running parts. May fail, each time with the cause and what to do; once it has not, nothing in
 //! [`crate::run`] fails for good.
 
-use std::{net::SocketAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::{extract::FromRef, http::HeaderMap};
 use history::{History, Opened};
 use leptos::config::LeptosOptions;
 use manager::{
-    Desk, Handle, LoadWish, Note, ServerFacts, SessionWish,
+    Desk, Handle, LoadWish, ServerFacts, SessionWish,
     ports::{Clock, Feeds, MemorySample},
 };
-use protocol::{Code, EventKind, Model, ModelId, Problem};
+use protocol::{Code, Model, ModelId, Problem};
 use store::{FactsCache, Store};
-use supervisor::{Instance, RunDir, Supervisor, WorkerProgram};
-use telemetry::{GpuProbe, MachineReader, NvmlLibrary, Places, ProcProbe, SystemClock};
+use supervisor::{Instance, Reclaimed, RunDir, Supervisor, WorkerProgram};
+use telemetry::{GpuProbe, MachineProbe, MachineReader, NvmlLibrary, Places, SystemClock};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -47,7 +53,7 @@ struct Parts {
     librarian: Librarian,
     fetches: Fetches,
     facts: Arc<KnownFacts>,
-    settings: settings::Shelf,
+    settings: Arc<settings::Shelf>,
     conversations: Conversations,
     history: History,
     counts: Arc<Counts>,
@@ -57,11 +63,16 @@ struct Parts {
     tasks: TaskTracker,
 }
 
-/// Makes every part and sets it going.
-pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr) -> anyhow::Result<House> {
-    let store = Arc::new(Store::open(data_dir)?);
-    let run = RunDir::lock(&data_dir.join("run"))?;
-    let reclaimed = supervisor::reclaim(&run);
+/// Makes every part and sets it going. Whoever drops this on the way ends what is in `begun`: it may be looking into
+/// files already.
+pub(crate) async fn compose(
+    layers: Layers,
+    data_dir: &Path,
+    taken: Taken,
+    address: SocketAddr,
+    begun: &OnceLock<Supervisor>,
+) -> anyhow::Result<House> {
+    let Taken { store, run, reclaimed } = taken;
     let tokens = tokens(data_dir)?;
     if !address.ip().is_loopback() && tokens.is_empty() {
         anyhow::bail!(
@@ -70,13 +81,16 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
             data_dir.join(TOKENS).display()
         );
     }
-    let settings = settings::Shelf::open(layers, data_dir)?;
-    let config = settings.config()?;
+    let settings = Arc::new(settings::Shelf::open(layers, data_dir)?);
+    let config = settings.config();
     let tasks = TaskTracker::new();
     let clock = Arc::new(SystemClock);
     let (pids, watched) = watch::channel(Vec::new());
-    let samples = sampler(&tasks, watched).await?;
-    let supervisor = supervisor(&store, run)?;
+    let gpu = GpuProbe::start(NvmlLibrary::default())
+        .context("cannot start the thread that asks the GPU driver")?;
+    let samples = sampler(&tasks, gpu.clone(), watched).await?;
+    let made = supervisor(&store, run, gpu)?;
+    let supervisor = begun.get_or_init(|| made).clone();
     let (shown, downloads) = watch::channel(Vec::new());
     let opened = History::open(data_dir, clock.now().wall_ms)?;
     let history = opened.history.clone();
@@ -99,7 +113,7 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
         store: store.clone(),
         supervisor: supervisor.clone(),
         desk: desk.clone(),
-        models: config.models.clone(),
+        settings: settings.clone(),
     };
     let (librarian, work) = librarian::open(desks);
     tasks.spawn(work);
@@ -122,6 +136,26 @@ pub(crate) async fn compose(layers: Layers, data_dir: &Path, address: SocketAddr
         settings,
         tasks,
     })))
+}
+
+/// The data folder, which is this server's alone.
+pub(crate) struct Taken {
+    store: Arc<Store>,
+    run: RunDir,
+    reclaimed: Vec<Reclaimed>,
+}
+
+/// Takes the data folder and ends what an earlier server left behind. Both may wait for seconds, in which a signal is to
+/// be heard. To be done before the port is taken: of two servers on one folder, the second is to hear who has it.
+pub(crate) async fn take_over(data_dir: &Path) -> anyhow::Result<Taken> {
+    let store = Arc::new(Store::open(data_dir)?);
+    let folder = data_dir.join("run");
+    let taken = tokio::task::spawn_blocking(move || {
+        let run = RunDir::lock(&folder)?;
+        let reclaimed = supervisor::reclaim(&run);
+        Ok::<_, supervisor::LockError>(Taken { store, run, reclaimed })
+    });
+    Ok(taken.await.context("the thread that takes the run folder ended")??)
 }
 
 /// The tokens that other machines may use; none where there is no such file.
@@ -149,25 +183,25 @@ fn tokens(data_dir: &Path) -> anyhow::Result<Vec<String>> {
 /// The one sampler. Returns when there is a first sample, so that the first page has numbers.
 async fn sampler(
     tasks: &TaskTracker,
+    gpu: GpuProbe,
     watched: watch::Receiver<Vec<u32>>,
 ) -> anyhow::Result<watch::Receiver<Option<Arc<MemorySample>>>> {
     let machine = MachineReader::new(Places::default())?;
-    let gpu = GpuProbe::start(NvmlLibrary::default())
-        .context("cannot start the thread that asks the GPU driver")?;
     let (mut samples, work) = telemetry::sampler(machine, gpu, watched);
     tasks.spawn(work);
     samples.wait_for(Option::is_some).await.context("the sampler ended before its first sample")?;
     Ok(samples)
 }
 
-fn supervisor(store: &Arc<Store>, run: RunDir) -> anyhow::Result<Supervisor> {
+fn supervisor(store: &Arc<Store>, run: RunDir, gpu: GpuProbe) -> anyhow::Result<Supervisor> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let config = supervisor::Config {
         program: WorkerProgram::this(),
         build: VERSION.to_owned(),
         threads: u32::try_from(threads).unwrap_or(1),
     };
-    Supervisor::new(config, run, store.clone(), Arc::new(ProcProbe))
+    let probe = MachineProbe::new(gpu, Places::default());
+    Supervisor::new(config, run, store.clone(), Arc::new(probe))
         .context("cannot start the thread that starts workers")
 }
 
@@ -192,6 +226,7 @@ fn manager(
         gpu_limit: config.gpu_limit.of_gpus(),
         idle_timeout: config.idle_timeout,
         session_timeout: config.session_timeout,
+        session_max_age: config.session_max_age,
         after_last_session: config.after_last_session,
         queue: config.queue,
         first_event,
@@ -203,10 +238,10 @@ fn manager(
 }
 
 /// Writes down how this run begins, and from then on what is measured.
-async fn write_down(desk: &Desk, opened: &Opened, reclaimed: &[supervisor::Reclaimed], tasks: &TaskTracker) {
+async fn write_down(desk: &Desk, opened: &Opened, reclaimed: &[Reclaimed], tasks: &TaskTracker) {
     desk.note(past::started(opened)).await;
     for one in reclaimed {
-        desk.note(left_over(one)).await;
+        desk.note(past::left_over(one)).await;
     }
     tasks.spawn(past::record(desk.samples(), opened.history.clone()));
 }
@@ -232,17 +267,6 @@ fn build() -> String {
     let file = std::fs::metadata("/proc/self/exe");
     let (size, written) = file.map_or((0, 0), |meta| (meta.size(), meta.mtime()));
     format!("{VERSION}+{size:x}.{written:x}")
-}
-
-fn left_over(one: &supervisor::Reclaimed) -> Note {
-    Note {
-        kind: EventKind::Reclaim,
-        model: one.model.parse().ok(),
-        reason: "left over from an earlier server".to_owned(),
-        by: "start".to_owned(),
-        bytes: Some(one.bytes),
-        detail: format!("process {} {}", one.pid, if one.gone { "was ended" } else { "cannot be ended" }),
-    }
 }
 
 impl FromRef<House> for LeptosOptions {
@@ -378,6 +402,15 @@ impl House {
         SystemClock.now().wall_ms
     }
 
+    /// A variable of the environment may name a model in capitals.
+    fn in_any_case(&self, id: ModelId) -> ModelId {
+        let snapshot = self.desk().snapshot();
+        let mut known = snapshot.models.iter().map(|model| &model.id);
+        let exact = known.clone().any(|known| *known == id);
+        let meant = known.find(|known| known.as_str().eq_ignore_ascii_case(id.as_str()));
+        meant.filter(|_| !exact).cloned().unwrap_or(id)
+    }
+
     /// Begins to load what is configured to be loaded at the start. What fails is logged; the server goes on.
     pub(crate) fn preload(&self) {
         for model in self.config().preload.clone() {
@@ -385,7 +418,8 @@ impl House {
             self.tasks().spawn(async move {
                 let by = "preload".to_owned();
                 let wish = LoadWish { idle_timeout: None, context: None, wait: true, anyway: false, by };
-                let loaded = async { house.desk().load(house.find(&model).await?.id, wish).await };
+                let meant = house.in_any_case(model.clone());
+                let loaded = async { house.desk().load(house.wanted(&meant).await?.id, wish).await };
                 if let Err(problem) = loaded.await {
                     tracing::warn!("preload of {model}: {problem}");
                 }
@@ -402,11 +436,20 @@ impl House {
         past::stopped(self.desk()).await;
     }
 
+    /// The process ends now, with everything.
+    pub(crate) fn cut(&self) {
+        self.0.supervisor.cut();
+    }
+
     /// Ends what is left: processes first, then the tasks that waited for them.
-    pub(crate) async fn close(&self) {
-        self.0.supervisor.shut_down().await;
+    ///
+    /// # Errors
+    /// The processes that cannot be ended within `most`.
+    pub(crate) async fn close(&self, most: Duration) -> Result<(), Vec<u32>> {
+        let ended = self.0.supervisor.shut_down(most).await;
         self.tasks().close();
         self.history().close().await;
+        ended
     }
 }
 

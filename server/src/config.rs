@@ -11,6 +11,7 @@ use std::{
     path::PathBuf,
 };
 
+use manager::Weight;
 use protocol::{IdleTimeout, ModelId};
 
 pub(crate) use amount::Amount;
@@ -31,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) idle_timeout: IdleTimeout,
     /// A session that has done nothing for so long ends.
     pub(crate) session_timeout: IdleTimeout,
+    /// However much it is used, a session ends at this age.
+    pub(crate) session_max_age: IdleTimeout,
     /// A model goes so long after its last session ended.
     pub(crate) after_last_session: IdleTimeout,
     /// Requests that may wait for one model.
@@ -58,6 +61,8 @@ pub(crate) struct ModelConfig {
     pub(crate) pinned: bool,
     /// Positions that a sequence may have.
     pub(crate) context: Option<u32>,
+    /// How much it is worth keeping when room is made.
+    pub(crate) weight: Weight,
 }
 
 /// A value that cannot be used, with where it stands.
@@ -87,6 +92,14 @@ pub(crate) enum ConfigError {
         /// Where.
         source_words: String,
     },
+    /// A variable that looks like a key and is none.
+    #[error("the variable {name} is no setting. Write {meant}, or take it out.")]
+    UnknownVariable {
+        /// As written.
+        name: String,
+        /// The one that looks like it.
+        meant: String,
+    },
     /// A value that its key cannot have.
     #[error("`{key}` = `{value}` ({source_words}): {cause}")]
     BadValue {
@@ -102,6 +115,17 @@ pub(crate) enum ConfigError {
 }
 
 impl Config {
+    /// What a model has of its own. A name that is known only in another case is meant all the same.
+    pub(crate) fn of_model(&self, id: &ModelId) -> ModelConfig {
+        let in_any_case = || {
+            self.models
+                .iter()
+                .find(|(known, _)| known.as_str().eq_ignore_ascii_case(id.as_str()))
+                .map(|(_, own)| own)
+        };
+        self.models.get(id).or_else(in_any_case).cloned().unwrap_or_default()
+    }
+
     /// Checks the layers. The first bad value is the error.
     pub(crate) fn check(layers: &Layers) -> Result<Self, ConfigError> {
         let mut models: BTreeMap<ModelId, ModelConfig> = BTreeMap::new();
@@ -113,6 +137,7 @@ impl Config {
                 idle_timeout: layers.optional(&key("idle_timeout"), span)?,
                 pinned: layers.optional(&key("pinned"), truth)?.unwrap_or(false),
                 context: layers.optional(&key("context"), |t| whole(t, 16, 1 << 24))?,
+                weight: layers.optional(&key("weight"), weight)?.unwrap_or_default(),
             };
             if layers.optional(&key("preload"), truth)?.unwrap_or(false) && !preload.contains(&id) {
                 preload.push(id.clone());
@@ -128,6 +153,7 @@ impl Config {
                 .value("memory.gpu_limit", |t| t.parse::<Amount>().map_err(|e| e.to_string()))?,
             idle_timeout: layers.value("idle.idle_timeout", span)?,
             session_timeout: layers.value("idle.session_timeout", span)?,
+            session_max_age: layers.value("idle.session_max_age", span)?,
             after_last_session: layers.value("idle.after_last_session", span)?,
             queue: layers.value("limits.queue", |t| whole(t, 1, 10_000))?,
             body_bytes: layers.value("limits.body", |t| match t.parse::<Amount>() {
@@ -167,6 +193,10 @@ pub(crate) fn span(text: &str) -> Result<IdleTimeout, String> {
     text.parse().map_err(|e: protocol::BadSpan| e.to_string())
 }
 
+fn weight(text: &str) -> Result<Weight, String> {
+    text.parse().map_err(|bad: manager::BadWeight| bad.to_string())
+}
+
 fn truth(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "write true or false".to_owned())
 }
@@ -194,7 +224,7 @@ mod tests {
     fn checked(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut layers = Layers::defaults();
         layers.add_toml(Source::File, file, Path::new("test.toml"))?;
-        layers.add_env(env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        layers.add_env(env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))?;
         for (key, value) in flags {
             layers.set(Source::Flag, key, value)?;
         }
@@ -205,7 +235,7 @@ mod tests {
     fn the_documented_file_is_understood() {
         let config = checked(
             "listen = \"127.0.0.1:7000\"\n[memory]\nram_limit = \"80%\"\nreserve = \"1GiB\"\ngpu_limit = \"90%\"\n\
-             [idle]\nidle_timeout = \"15m\"\nsession_timeout = \"5m\"\nafter_last_session = \"60s\"\n\
+             [idle]\nidle_timeout = \"15m\"\nsession_timeout = \"5m\"\nsession_max_age = \"12h\"\nafter_last_session = \"60s\"\n\
              [limits]\nqueue = 32\nbody = \"2MiB\"\nconnections = 1024\n\
              [models.smollm2]\nidle_timeout = \"10m\"\npinned = false\ncontext = 8192\npreload = true\n",
             &[],
@@ -214,6 +244,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.listen.port(), 7000);
         assert_eq!(config.body_bytes, 2 << 20);
+        assert_eq!(config.session_max_age, IdleTimeout::After { ms: 12 * 3_600_000 });
         let id: ModelId = "smollm2".parse().unwrap();
         assert_eq!(config.models[&id].idle_timeout, Some(IdleTimeout::After { ms: 600_000 }));
         assert_eq!(config.preload, vec![id]);
@@ -228,6 +259,39 @@ mod tests {
         assert_eq!(of(checked(file, &[], &[])), "1m");
         assert_eq!(of(checked(file, &env, &[])), "2m");
         assert_eq!(of(checked(file, &env, &[("idle.idle_timeout", "3m")])), "3m");
+    }
+
+    #[test]
+    fn a_variable_speaks_of_one_model_however_its_name_is_written() {
+        let file =
+            "[models.\"Qwen2.5-x\"]\npinned = false\nweight = 2\n[models.smollm2]\nidle_timeout = \"1m\"";
+        let env = [
+            ("INNKEEPER_MODELS__SMOLLM2__PINNED", "true"),
+            ("INNKEEPER_MODELS__QWEN2.5-X__PINNED", "true"),
+            ("INNKEEPER_MODELS__Other__CONTEXT", "512"),
+        ];
+        let config = checked(file, &env, &[]).unwrap();
+        let of = |id: &str| config.of_model(&id.parse().unwrap());
+        assert!(of("smollm2").pinned && of("smollm2").idle_timeout.is_some());
+        assert!(of("Qwen2.5-x").pinned, "the environment beats the file");
+        assert_eq!(of("Qwen2.5-x").weight.to_string(), "2");
+        assert_eq!(of("OTHER").context, Some(512));
+        assert_eq!(of("minilm"), ModelConfig::default());
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_an_error_in_words_and_a_strangers_is_left_alone() {
+        for (name, words) in [
+            ("INNKEEPER_IDLE__IDEL_TIMEOUT", "idle.idel_timeout"),
+            ("INNKEEPER_MODELS__SMOLLM2__PIN", "models.smollm2.pin"),
+            ("INNKEEPER_IDLE_TIMEOUT", "INNKEEPER_IDLE__IDLE_TIMEOUT"),
+            ("INNKEEPER_MEMORY_RAM_LIMIT", "INNKEEPER_MEMORY__RAM_LIMIT"),
+        ] {
+            let error = checked("", &[(name, "1")], &[]).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(words), "{error}");
+        }
+        let others = ["INNKEEPER_DATA_DIR", "INNKEEPER_TEST_MODELS", "INNKEEPER_BASE_URL", "XINNKEEPER_A__B"];
+        assert!(checked("", &others.map(|name| (name, "1")), &[]).is_ok());
     }
 
     #[test]

@@ -46,7 +46,7 @@ async fn answer(house: House, asked: Asked, format: Format) -> Response {
         let wanted = HistoryQuery { limit: most.unwrap_or(PAGE).clamp(1, PAGE), ..wanted };
         // The first page comes before the head, so that what is refused has its status.
         let page = house.past(wanted.clone()).await?;
-        Ok::<_, Problem>(Writer { house, wanted, left: most, page: Some(page), format, begun: false })
+        Ok::<_, Problem>(Writer { house, wanted, left: most, page: Some(page), format, begun: Begun::No })
     };
     match first.await {
         Err(problem) => Answer::Ours.problem(&problem),
@@ -74,7 +74,19 @@ struct Writer {
     /// Read and not yet written.
     page: Option<HistoryPage>,
     format: Format,
-    begun: bool,
+    /// Whether the file's head is written, and whether an event is.
+    begun: Begun,
+}
+
+/// How far a file has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Begun {
+    /// Nothing is written.
+    No,
+    /// The head.
+    Head,
+    /// The head and an event.
+    Event,
 }
 
 type Piece = Result<Bytes, Problem>;
@@ -92,24 +104,29 @@ async fn next(mut writer: Writer) -> Option<(Piece, Option<Writer>)> {
     let count = u32::try_from(page.events.len()).unwrap_or(u32::MAX);
     writer.left = writer.left.map(|left| left.saturating_sub(count));
     let last = page.next.is_none() || writer.left == Some(0);
-    let text = written(&page.events, writer.format, !writer.begun, last);
-    writer.begun = true;
+    let text = written(&page.events, writer.format, writer.begun, last);
+    writer.begun = if page.events.is_empty() { writer.begun.max(Begun::Head) } else { Begun::Event };
     writer.wanted.after = page.next;
     writer.wanted.limit = writer.left.unwrap_or(PAGE).clamp(1, PAGE);
     Some((Ok(text.into()), (!last).then_some(writer)))
 }
 
-fn written(events: &[LedgerEvent], format: Format, first: bool, last: bool) -> String {
+/// One page. A later one may be empty: what it was to tell may have been thinned out meanwhile.
+fn written(events: &[LedgerEvent], format: Format, begun: Begun, last: bool) -> String {
     let mut text = String::new();
     match format {
         Format::Csv => {
-            if first {
+            if begun == Begun::No {
                 text.push_str(HEAD);
             }
             events.iter().for_each(|event| line(&mut text, event));
         }
         Format::Json => {
-            text.push_str(if first { "{\"events\":[\n" } else { ",\n" });
+            if begun == Begun::No {
+                text.push_str("{\"events\":[\n");
+            } else if begun == Begun::Event && !events.is_empty() {
+                text.push_str(",\n");
+            }
             let lines: Vec<String> =
                 events.iter().map(|event| serde_json::to_string(event).unwrap_or_default()).collect();
             text.push_str(&lines.join(",\n"));
@@ -199,11 +216,19 @@ mod tests {
     #[test]
     fn pages_make_one_json_document() {
         let pages = [vec![event(3, "c"), event(2, "b")], vec![event(1, "a")]];
-        let text =
-            written(&pages[0], Format::Json, true, false) + &written(&pages[1], Format::Json, false, true);
+        let text = written(&pages[0], Format::Json, Begun::No, false)
+            + &written(&pages[1], Format::Json, Begun::Event, true);
         let read: app::manage::History = serde_json::from_str(&text).unwrap();
         assert_eq!((read.events, read.next), (pages.concat(), None));
-        let nothing = written(&[], Format::Json, true, true);
+        let nothing = written(&[], Format::Json, Begun::No, true);
         assert!(serde_json::from_str::<app::manage::History>(&nothing).unwrap().events.is_empty());
+        let empty_at_the_end = written(&pages[0], Format::Json, Begun::No, false)
+            + &written(&[], Format::Json, Begun::Event, true);
+        let read: app::manage::History = serde_json::from_str(&empty_at_the_end).unwrap();
+        assert_eq!(read.events, pages[0]);
+        let empty_first = written(&[], Format::Json, Begun::No, false)
+            + &written(&pages[0], Format::Json, Begun::Head, true);
+        let read: app::manage::History = serde_json::from_str(&empty_first).unwrap();
+        assert_eq!(read.events, pages[0]);
     }
 }

@@ -17,6 +17,8 @@ use crate::librarian::Librarian;
 
 /// Fetches at the same time.
 const MOST: usize = 4;
+/// Failed ones that stay to be read.
+const FAILED: usize = 20;
 
 /// The owner of all fetches.
 pub(crate) struct Fetches(Arc<Inner>);
@@ -120,7 +122,8 @@ impl Inner {
             model: Some(pulled.id.clone()),
             reason: reason.to_owned(),
             by,
-            bytes: Some(pulled.size_bytes),
+            bytes_before: None,
+            bytes_after: Some(pulled.size_bytes),
             detail: text.to_owned(),
         };
         self.desk.note(note).await;
@@ -128,7 +131,7 @@ impl Inner {
 
     fn fail(&self, text: &str, problem: &Problem) {
         tracing::warn!("fetching {text}: {problem}");
-        self.show(text, |download| download.error = Some(problem.to_string()));
+        self.shown.send_modify(|all| failed(all, text, problem.to_string()));
     }
 
     /// Changes what is shown of one fetch, which appears if it was not shown.
@@ -157,6 +160,37 @@ impl Inner {
     }
 }
 
+/// Puts a failure at the end. Whoever asks again and again for what cannot be had pushes out the oldest ones.
+fn failed(all: &mut Vec<Download>, text: &str, error: String) {
+    let before = all.iter().position(|one| one.reference == text).map(|at| all.remove(at));
+    all.push(Download { error: Some(error), ..before.unwrap_or_else(|| nothing_yet(text)) });
+    let mut surplus = all.iter().filter(|one| one.error.is_some()).count().saturating_sub(FAILED);
+    all.retain(|one| {
+        one.error.is_none() || surplus == 0 || {
+            surplus -= 1;
+            false
+        }
+    });
+}
+
 fn nothing_yet(text: &str) -> Download {
     Download { reference: text.to_owned(), done_bytes: 0, total_bytes: None, error: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_failed_fetches_the_newest_twenty_stay_and_none_that_is_under_way_goes() {
+        let mut all = vec![nothing_yet("under way")];
+        for n in 0..50 {
+            failed(&mut all, &format!("{n}"), "gone".to_owned());
+        }
+        failed(&mut all, "40", "gone again".to_owned());
+        assert_eq!(all.len(), 1 + FAILED);
+        assert_eq!(all[0].reference, "under way");
+        assert_eq!(all[1].reference, "30");
+        assert_eq!((all[20].reference.as_str(), all[20].error.as_deref()), ("40", Some("gone again")));
+    }
 }

@@ -58,7 +58,7 @@ async fn held(house: &House, form: Result<Form<Wish>, FormRejection>) -> Result<
     let bad = |why: String| Problem::new(Code::BadArgument, why, "Send one form field: model.");
     let Form(Wish { model }) = form.map_err(|error| bad(error.body_text()))?;
     let id: ModelId = model.trim().parse().map_err(|error: protocol::BadModelId| bad(error.to_string()))?;
-    let model = house.find(&id).await?.id;
+    let model = house.wanted(&id).await?.id;
     let wish = LeaseWish {
         model: model.clone(),
         request: crate::random::name("hold"),

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use app::{
     chat::{Turn, Who},
     manage::{About, ModelFile},
-    ports::Answer,
-    pure::completion,
+    ports::{Answer, Own},
+    pure::{completion, series::Point},
 };
 use link::{Finish, Prompt, Role, Sampling};
-use manager::{Defaults, HistoryPage, HistoryQuery, Note};
-use protocol::{Code, Download, EventKind, Measurements, ModelId, Performance, Problem, Settings, Snapshot};
+use manager::{HistoryPage, HistoryQuery, Note};
+use protocol::{
+    Code, Download, EventKind, Measurements, Model, ModelId, Performance, Problem, Settings, Snapshot,
+};
 
 use crate::{
     client,
@@ -44,6 +46,10 @@ impl app::ports::House for House {
         self.worker_log(model)
     }
 
+    fn find(&self, model: ModelId) -> Answer<'_, Model> {
+        Box::pin(async move { self.wanted(&model).await })
+    }
+
     fn rescan(&self) -> Answer<'_, u32> {
         Box::pin(async move {
             self.librarian().look().await;
@@ -59,12 +65,20 @@ impl app::ports::House for House {
         Box::pin(self.change(values, by))
     }
 
+    fn set_of_model(&self, model: ModelId, own: Own, value: String, by: String) -> Answer<'_, Model> {
+        Box::pin(self.change_of_model(model, vec![(own, value)], by))
+    }
+
     fn history(&self, wanted: HistoryQuery) -> Answer<'_, HistoryPage> {
         Box::pin(self.past(wanted))
     }
 
     fn measurements(&self, series: String, since_ms: i64, step_s: u64) -> Answer<'_, Measurements> {
         Box::pin(self.measured(series, since_ms, step_s))
+    }
+
+    fn held(&self) -> Answer<'_, Vec<Point>> {
+        Box::pin(async move { Ok(self.held_lately().await) })
     }
 
     fn performance(&self) -> Answer<'_, Performance> {
@@ -85,36 +99,10 @@ impl app::ports::House for House {
 }
 
 impl House {
-    async fn change(&self, values: Vec<(String, String)>, by: String) -> Result<Settings, Problem> {
-        let house = self.clone();
-        let kept = values.clone();
-        // Writes and syncs a file.
-        let config = tokio::task::spawn_blocking(move || house.settings().save(&kept))
-            .await
-            .unwrap_or_else(|_| Err(relay::lost()))?;
-        let total = self.desk().snapshot().host.as_ref().map_or(0, |host| host.memory_total_bytes);
-        self.desk()
-            .set_defaults(Defaults {
-                idle_timeout: Some(config.idle_timeout),
-                session_timeout: Some(config.session_timeout),
-                after_last_session: Some(config.after_last_session),
-                ram_limit_bytes: Some(config.ram_limit.of(total)),
-                reserve_bytes: Some(config.reserve.of(total)),
-                gpu_limit: Some(config.gpu_limit.of_gpus()),
-            })
-            .await;
-        for (key, value) in values.iter().filter(|(key, _)| !key.starts_with("models.")) {
-            let note = Note {
-                kind: EventKind::Settings,
-                model: None,
-                reason: format!("{key} = {value}"),
-                by: by.clone(),
-                bytes: None,
-                detail: String::new(),
-            };
-            self.desk().note(note).await;
-        }
-        Ok(House::settings(self).settings())
+    /// A model for somebody who wants to use it: what is not known of its files is found out first.
+    pub(crate) async fn wanted(&self, id: &ModelId) -> Result<Model, Problem> {
+        self.librarian().make_sure(id).await;
+        self.find(id).await
     }
 
     async fn about_model(&self, model: ModelId) -> Result<About, Problem> {
@@ -123,7 +111,7 @@ impl House {
         let found = tokio::task::spawn_blocking(move || store.find(&id).map_err(|e| e.problem()))
             .await
             .unwrap_or_else(|_| Err(relay::lost()))?;
-        let facts = self.facts().get(&found.key).and_then(Result::ok);
+        let facts = self.facts().get(&found.key.text()).and_then(Result::ok);
         let of = |pick: fn(&link::Facts) -> u32| facts.as_ref().map(pick);
         Ok(About {
             model,
@@ -168,7 +156,8 @@ impl House {
                 model: Some(model),
                 reason: "removed".to_owned(),
                 by,
-                bytes: Some(removed),
+                bytes_before: Some(removed),
+                bytes_after: Some(0),
                 detail: String::new(),
             })
             .await;
@@ -193,6 +182,7 @@ impl House {
             prompt: Prompt::Chat(turns),
             sampling: sampling(),
             idle_timeout: None,
+            context: None,
             session: client::of_browser(&key),
         };
         let answer = match self.heard(ask).await {
@@ -236,14 +226,9 @@ fn sampling() -> Sampling {
         temperature: 0.7,
         top_k: 40,
         top_p: 0.95,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
         seed: crate::random::word(),
         max_tokens: Some(256),
-        stop: Vec::new(),
-        ignore_eos: false,
+        ..Sampling::greedy()
     }
 }
 

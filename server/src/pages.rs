@@ -1,6 +1,6 @@
 //! The pages: leptos's routes with what they need in context, and the policy that goes with each document.
 
-use app::{App, Assets, Held, Prepared};
+use app::{App, Assets, Prepared};
 use axum::{
     Router,
     extract::{Request, State},
@@ -58,7 +58,6 @@ pub(crate) fn pages(house: &House, verbs: Vec<String>) -> Router<House> {
     let shell = || app::shell(site());
     Router::new()
         .leptos_routes_with_context(house, routes, context, shell)
-        .layer(from_fn_with_state(house.clone(), remember))
         .fallback(render_app_async_with_context(not_found, shell))
         .layer(from_fn_with_state(house.clone(), prepare))
         .layer(from_fn(policy))
@@ -79,22 +78,10 @@ pub(crate) fn context(house: &House) -> impl Fn() + Clone + Send + Sync + 'stati
         if let Some(browser) = headers.and_then(client::browser) {
             provide_context(app::Browser(browser.to_owned()));
         }
-        if let Some(held) = parts.as_ref().and_then(|parts| parts.extensions.get::<Held>()) {
-            provide_context(held.clone());
-        }
         provide_context(app::Theme::from_cookie(headers.and_then(|headers| cookie(headers, "theme"))));
         provide_context(house.desk().clone());
         provide_context(house.ports());
     }
-}
-
-/// What models held before, for the page that draws it; leptos renders without waiting, so it is asked for here.
-async fn remember(State(house): State<House>, mut request: Request, next: Next) -> Response {
-    if request.uri().path() == "/" {
-        let held = house.held().await;
-        request.extensions_mut().insert(Held(held));
-    }
-    next.run(request).await
 }
 
 /// Gathers what a page needs besides the snapshot, before leptos draws it without waiting for anything.

@@ -7,6 +7,7 @@ use app::pure::series::{Point, SPAN_MS, thinned};
 use history::{Columns, History, Measurement, Opened, RequestRow, SeriesQuery};
 use manager::{Desk, HistoryPage, HistoryQuery, Meter, Note, STARTED, STOPPED, Standing};
 use protocol::{Amount, Code, EventKind, LedgerEvent, Measurements, ModelId, Performance, Problem, Sample};
+use supervisor::Reclaimed;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -34,7 +35,7 @@ impl manager::ports::Archive for Archive {
     }
 }
 
-/// Gives every measurement to the history, until the sampler ends or the history is closed.
+/// Gives every measurement to the history, until the manager ends.
 pub(crate) async fn record(mut samples: watch::Receiver<Arc<Sample>>, history: History) {
     while samples.changed().await.is_ok() {
         let sample = samples.borrow_and_update().clone();
@@ -47,15 +48,16 @@ pub(crate) async fn record(mut samples: watch::Receiver<Arc<Sample>>, history: H
 
 fn measurement(sample: &Sample) -> Measurement {
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let books = sample.books.iter().map(|book| {
+    // A device of which a column is unknown has no row: a nought would be taken for a measurement.
+    let books = sample.books.iter().filter_map(|book| {
         let columns = Columns {
-            models: signed(book.models_bytes),
+            models: signed(book.models_bytes?),
             server: signed(book.server_bytes),
-            other: book.other_bytes,
+            other: book.other_bytes?,
             free: signed(book.free_bytes),
-            unaccounted: book.unaccounted_bytes,
+            unaccounted: book.unaccounted_bytes?,
         };
-        (book.device.clone(), columns)
+        Some((book.device.clone(), columns))
     });
     let models = sample.models.iter();
     Measurement {
@@ -100,7 +102,21 @@ pub(crate) async fn stopped(desk: &Desk) {
 
 fn note(reason: &str, detail: String) -> Note {
     let by = if reason == STARTED { "start" } else { "stop" }.to_owned();
-    Note { kind: EventKind::Server, model: None, reason: reason.to_owned(), by, bytes: None, detail }
+    let (kind, reason) = (EventKind::Server, reason.to_owned());
+    Note { kind, model: None, reason, by, bytes_before: None, bytes_after: None, detail }
+}
+
+/// The line about a worker that an earlier server had left behind.
+pub(crate) fn left_over(one: &Reclaimed) -> Note {
+    Note {
+        kind: EventKind::Reclaim,
+        model: one.model.parse().ok(),
+        reason: "left over from an earlier server".to_owned(),
+        by: "start".to_owned(),
+        bytes_before: Some(one.bytes),
+        bytes_after: Some(if one.gone { 0 } else { one.bytes }),
+        detail: format!("process {} {}", one.pid, if one.gone { "was ended" } else { "cannot be ended" }),
+    }
 }
 
 /// How one request goes, gathered until it ends. No prompt, no answer, nobody's name.
@@ -196,7 +212,7 @@ impl House {
 
     /// What models held over the last fifteen minutes, for a page's first paint. A slow disk makes the picture begin
     /// empty; it never makes the page wait.
-    pub(crate) async fn held(&self) -> Vec<Point> {
+    pub(crate) async fn held_lately(&self) -> Vec<Point> {
         let since_ms = self.wall_ms().saturating_sub(SPAN_MS);
         let read = timeout(FIRST_PAINT, self.measured("models".to_owned(), since_ms, 1)).await;
         let points = read.ok().and_then(Result::ok).map(|series| series.points).unwrap_or_default();
@@ -223,6 +239,16 @@ mod tests {
     use protocol::Time;
 
     use super::*;
+
+    #[test]
+    fn what_an_earlier_server_left_is_written_down_with_what_it_held_and_what_is_left_of_it() {
+        let bytes = |gone| {
+            let note = left_over(&Reclaimed { model: "m".to_owned(), pid: 7, bytes: 33, gone });
+            (note.bytes_before, note.bytes_after)
+        };
+        assert_eq!(bytes(true), (Some(33), Some(0)));
+        assert_eq!(bytes(false), (Some(33), Some(33)), "it cannot be ended");
+    }
 
     #[test]
     fn a_start_after_a_kill_says_what_went_with_the_server_before() {

@@ -16,9 +16,9 @@ use serde_json::json;
 
 use crate::{
     answer::{Answer, negotiate},
-    assets,
+    assets, changes,
     compose::House,
-    events, export, guard, hold, logs, metrics, openai, pages,
+    events, export, guard, hidden, hold, logs, metrics, ollama, openai, pages,
 };
 
 /// The whole site: guarded, then routed.
@@ -48,13 +48,27 @@ pub(crate) fn routes(house: &House) -> Router {
         .route("/v1/{*rest}", get(nothing_here).post(nothing_here))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(openai::named));
+    let api = Router::new()
+        .route("/api/version", get(ollama::version))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::ps))
+        .route("/api/show", post(ollama::show))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/embed", post(ollama::embed))
+        .route("/api/embeddings", post(ollama::embeddings))
+        .route("/api/{*rest}", get(nothing_here).post(nothing_here))
+        .method_not_allowed_fallback(wrong_method);
     Router::new()
         .merge(pages::pages(house, paths))
         .merge(manage)
         .merge(v1)
+        .merge(api)
         .route("/events", get(events::events))
         // Outside the layer that holds a whole answer in memory.
         .route("/manage/hold", post(hold::hold))
+        .route("/manage/set", post(changes::set))
+        .route("/manage/page", post(hidden::page))
         .route("/manage/history.csv", get(export::csv))
         .route("/manage/history.json", get(export::json))
         .route("/metrics", get(metrics::metrics))

@@ -1,12 +1,18 @@
 //! Serve, drain, stop. Nothing in here may fail for good: a connection that breaks breaks alone.
 
-use std::io;
+use std::{io, time::Duration};
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{accept::accept, compose::House, notify::Notify};
+
+/// From the signal until what cannot be ended is left to itself. The history and the runtime's threads have the rest of the
+/// eight seconds that are promised.
+pub(crate) const STOP: Duration = Duration::from_secs(7);
+/// For the end by SIGKILL of what a drain left, however long that took.
+const AT_LEAST: Duration = Duration::from_millis(400);
 
 /// Serves until a signal, then drains: no new leases, streams end, every ladder in parallel, nothing is left. A
 /// second signal ends everything at once: the workers see their channels close.
@@ -25,22 +31,23 @@ pub(crate) async fn run(
     let name = signals.next().await;
     tracing::info!("stopping: {name}");
     notify.stopping();
+    let until = Instant::now() + STOP;
     let stopping = async {
         // New connections are still answered while streams end, so that /readyz can say why.
         house.drain().await;
         listening.cancel();
-        let (accepted, ()) = tokio::join!(accepting, house.close());
+        let most = until.saturating_duration_since(Instant::now()).max(AT_LEAST);
+        let (accepted, closed) = tokio::join!(accepting, house.close(most));
         if let Err(error) = accepted {
             tracing::error!(%error, "the listener ended badly");
         }
+        closed
     };
     tokio::select! {
-        () = stopping => {
-            tracing::info!("stopped; nothing is left");
-            Ended::Clean
-        }
+        closed = stopping => Ended::told(closed),
         name = signals.next() => {
             tracing::warn!("second {name}: ending at once");
+            house.cut();
             Ended::Cut
         }
     }
@@ -53,6 +60,28 @@ pub(crate) enum Ended {
     Clean,
     /// By a second signal.
     Cut,
+    /// A worker cannot be ended; it dies with the server, as soon as it can.
+    Left,
+}
+
+impl Ended {
+    /// Says how it went: `closed` names the processes that are left.
+    pub(crate) fn told(closed: Result<(), Vec<u32>>) -> Self {
+        match closed {
+            Ok(()) => {
+                tracing::info!("stopped; nothing is left");
+                Self::Clean
+            }
+            Err(left) => {
+                let names: Vec<String> = left.iter().map(|pid| format!("process {pid}")).collect();
+                let who = if names.is_empty() { "something".to_owned() } else { names.join(", ") };
+                tracing::error!(
+                    "stopped, but {who} could not be ended and goes when the system lets it; the next start looks for it"
+                );
+                Self::Left
+            }
+        }
+    }
 }
 
 /// The signals that end a server. To be listened for from the first moment: the first process of a container does not

@@ -1,8 +1,9 @@
 //! `innkeeper serve`: arguments -> configuration -> running parts -> serve -> stop.
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write, path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
 
 use anyhow::Context;
+use supervisor::Supervisor;
 
 use crate::{
     accept::{listen, room_for},
@@ -54,7 +55,7 @@ pub(crate) fn serve(arguments: Arguments, data_dir: Option<PathBuf>) -> ExitCode
     }
     match lived(&arguments, data_dir) {
         Ok(Ended::Clean) => ExitCode::SUCCESS,
-        Ok(Ended::Cut) => ExitCode::FAILURE,
+        Ok(Ended::Cut | Ended::Left) => ExitCode::FAILURE,
         Err(error) => failed(&error),
     }
 }
@@ -78,15 +79,20 @@ fn lived(arguments: &Arguments, data_dir: Option<PathBuf>) -> anyhow::Result<End
         .context("cannot start the runtime")?;
     let lived = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot listen for signals")?;
-        let listener = listen(config.listen).with_context(|| unbound(&config))?;
-        let address = listener.local_addr().context("cannot read the bound address")?;
         let notify = Notify::from_environment();
-        let house = tokio::select! {
-            house = compose::compose(layers, &data_dir, address) => house?,
-            // Nothing is loaded yet. What looks into files for us ends with us.
+        let begun = OnceLock::new();
+        let beginning = async {
+            let taken = compose::take_over(&data_dir).await?;
+            let listener = listen(config.listen).with_context(|| unbound(&config))?;
+            let address = listener.local_addr().context("cannot read the bound address")?;
+            let house = compose::compose(layers, &data_dir, taken, address, &begun).await?;
+            Ok::<_, anyhow::Error>((house, listener, address))
+        };
+        let (house, listener, address) = tokio::select! {
+            begun = beginning => begun?,
             name = signals.next() => {
                 tracing::info!("stopped by {name} before it was ready");
-                return Ok(Ended::Clean);
+                return Ok(end_early(&begun, &mut signals).await);
             }
         };
         let (app, url) = (routes::routes(&house), format!("http://{address}"));
@@ -99,6 +105,18 @@ fn lived(arguments: &Arguments, data_dir: Option<PathBuf>) -> anyhow::Result<End
     // A blocking read that hangs (a driver, a dying disk) must not keep the process.
     runtime.shutdown_timeout(LAST);
     lived
+}
+
+/// Nothing is loaded yet; what looks into files for us is ended, so that nobody of it is left on record.
+async fn end_early(begun: &OnceLock<Supervisor>, signals: &mut Signals) -> Ended {
+    let Some(supervisor) = begun.get() else { return Ended::Clean };
+    tokio::select! {
+        closed = supervisor.shut_down(run::STOP) => Ended::told(closed),
+        _ = signals.next() => {
+            supervisor.cut();
+            Ended::Cut
+        }
+    }
 }
 
 fn unbound(config: &Config) -> String {
@@ -122,7 +140,7 @@ fn layers(arguments: &Arguments) -> anyhow::Result<Layers> {
     }
     layers.add_env(
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
-    );
+    )?;
     if let Some(listen) = &arguments.listen {
         layers.set(Source::Flag, "listen", listen)?;
     }

@@ -26,8 +26,15 @@ const SHORT: [(&str, &str); 6] = [
 /// The owner of what was saved.
 pub(crate) struct Shelf {
     file: PathBuf,
-    layers: Mutex<Layers>,
+    held: Mutex<Held>,
     shown: watch::Sender<Arc<Settings>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What holds now, as it was written and as it was checked.
+struct Held {
+    layers: Layers,
+    config: Config,
 }
 
 impl Shelf {
@@ -46,23 +53,31 @@ impl Shelf {
                 Err(error) => set_aside(&file, &error),
             }
         }
+        let config = Config::check(&whole)?;
         let shown = watch::Sender::new(Arc::new(settings(&whole)));
-        Ok(Self { file, layers: Mutex::new(whole), shown })
+        let held = Mutex::new(Held { layers: whole, config });
+        Ok(Self { file, held, shown, turn: tokio::sync::Mutex::default() })
     }
 
     /// What holds now, checked.
-    pub(crate) fn config(&self) -> Result<Config, ConfigError> {
-        Config::check(&self.lock())
+    pub(crate) fn config(&self) -> Config {
+        self.lock().config.clone()
     }
 
-    /// Changes values and keeps them, all or none. A key is a full one, or a short one of the API.
+    /// One changes at a time: what is kept last is also what is applied last.
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Changes values and keeps them, all or none. A key is a full one, or a short one of the API. The value `default` forgets
+    /// what was saved for its key.
     pub(crate) fn save(&self, values: &[(String, String)]) -> Result<Config, Problem> {
-        let mut layers = self.lock();
-        let mut next = layers.clone();
+        let mut held = self.lock();
+        let mut next = held.layers.clone();
         for (given, text) in values {
             let key =
                 SHORT.iter().find(|(short, _)| short == given).map_or(given.as_str(), |(_, full)| *full);
-            if let Some(entry) = layers.entry(key).filter(|entry| entry.source.locks()) {
+            if let Some(entry) = held.layers.entry(key).filter(|entry| entry.source.locks()) {
                 return Err(Problem::new(
                     Code::Conflict,
                     format!("`{key}` is decided by {entry} and cannot be changed here."),
@@ -70,7 +85,11 @@ impl Shelf {
                 )
                 .about(given));
             }
-            next.set(Source::Saved, key, text).map_err(|e| unusable(&e))?;
+            let changed = match app::manage::is_default(text) {
+                true => next.forget_saved(key),
+                false => next.set(Source::Saved, key, text),
+            };
+            changed.map_err(|e| unusable(&e))?;
         }
         let checked = Config::check(&next).map_err(|e| unusable(&e))?;
         self.write(&next).map_err(|e| {
@@ -80,8 +99,8 @@ impl Shelf {
                 "Check the disk and the rights of the data folder. Nothing was changed.",
             )
         })?;
-        *layers = next;
-        self.shown.send_replace(Arc::new(settings(&layers)));
+        self.shown.send_replace(Arc::new(settings(&next)));
+        *held = Held { layers: next, config: checked.clone() };
         Ok(checked)
     }
 
@@ -104,9 +123,9 @@ impl Shelf {
         fs::rename(&temporary, &self.file)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Layers> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         // Every writer replaces the value whole, so a poisoned one is still sound.
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,6 +146,7 @@ fn settings(layers: &Layers) -> Settings {
         idle_timeout: one(&format!("models.{model}.idle_timeout")),
         pinned: one(&format!("models.{model}.pinned")),
         context: one(&format!("models.{model}.context")),
+        weight: one(&format!("models.{model}.weight")),
         model,
     };
     Settings {
@@ -182,7 +202,7 @@ mod tests {
         let after = shelf(dir.path(), &[]);
         assert_eq!(after.settings().idle_timeout.value, "7m");
         assert_eq!(after.settings().idle_timeout.source, "saved");
-        let config = after.config().unwrap();
+        let config = after.config();
         assert!(config.models[&"a.b-1".parse().unwrap()].pinned);
     }
 
@@ -195,6 +215,28 @@ mod tests {
         let problem = save(&locked, &[("session_timeout", "2m")]).unwrap_err();
         assert_eq!(problem.code, Code::Conflict);
         assert!(problem.message.contains("flag"), "{problem}");
+    }
+
+    #[test]
+    fn the_way_back_to_the_default_is_the_word_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = shelf(dir.path(), &[]);
+        let all = ["idle_timeout", "models.a.idle_timeout", "models.a.weight"];
+        save(&before, &all.map(|key| (key, "3"))).unwrap();
+        assert_eq!(before.settings().of_model("a").unwrap().weight.as_ref().unwrap().value, "3");
+        save(&before, &all.map(|key| (key, " Default"))).unwrap();
+        for shelf in [&before, &self::shelf(dir.path(), &[])] {
+            let settings = shelf.settings();
+            assert_eq!(
+                (settings.idle_timeout.value.as_str(), settings.idle_timeout.source.as_str()),
+                ("15m", "default")
+            );
+            assert_eq!(settings.of_model("a"), None, "it has nothing of its own any more");
+        }
+        save(&before, &[("models.a.weight", "default")]).unwrap();
+        assert_eq!(save(&before, &[("models.a.wait", "default")]).unwrap_err().code, Code::BadArgument);
+        let locked = self::shelf(dir.path(), &[("idle.idle_timeout", "9m")]);
+        assert_eq!(save(&locked, &[("idle_timeout", "default")]).unwrap_err().code, Code::Conflict);
     }
 
     #[test]

@@ -41,17 +41,6 @@ fn children(pid: u32) -> Vec<u32> {
     text.collect::<String>().split_whitespace().map(|child| child.parse().unwrap()).collect()
 }
 
-/// Least squares: bytes by cycle, and the upper end of the range that holds the true slope in 95 of 100 cases.
-fn slope(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let (mean_x, mean_y) = ((n - 1.0) / 2.0, values.iter().sum::<f64>() / n);
-    let at = |i: usize| i as f64 - mean_x;
-    let spread: f64 = (0..values.len()).map(|i| at(i) * at(i)).sum();
-    let slope = values.iter().enumerate().map(|(i, y)| at(i) * (y - mean_y)).sum::<f64>() / spread;
-    let rest: f64 = values.iter().enumerate().map(|(i, y)| (y - mean_y - slope * at(i)).powi(2)).sum();
-    (slope, slope + 1.96 * (rest / (n - 2.0) / spread).sqrt())
-}
-
 #[test]
 fn a_thousand_cycles_of_load_use_and_unload_leave_the_server_as_it_was() {
     let cycles: usize = std::env::var("INNKEEPER_CYCLES").map_or(200, |cycles| cycles.parse().unwrap());
@@ -75,8 +64,9 @@ fn a_thousand_cycles_of_load_use_and_unload_leave_the_server_as_it_was() {
     }
     // The first tenth fills what is kept on purpose: caches, pools, the newest receipts.
     let settled = &after[cycles / 10..];
-    let bytes: Vec<f64> = settled.iter().map(|held| held.private as f64).collect();
-    let (slope, most) = slope(&bytes);
+    let bytes: Vec<(f64, f64)> =
+        settled.iter().enumerate().map(|(cycle, held)| (cycle as f64, held.private as f64)).collect();
+    let (slope, most) = fixtures::slope(&bytes);
     let (first, last) = (settled[0], settled[settled.len() - 1]);
     println!("{cycles} cycles: {slope:.0} B a cycle, at most {most:.0} (95 %); {first:?} -> {last:?}");
     // Over fewer cycles a page or two weigh more.
@@ -92,14 +82,4 @@ fn a_thousand_cycles_of_load_use_and_unload_leave_the_server_as_it_was() {
     assert!(late <= early + 1, "descriptors: {early} in the first half, {late} in the second");
     let (early, late) = flat(|held| held.threads);
     assert!(late <= early + 1, "threads: {early} in the first half, {late} in the second");
-}
-
-#[test]
-fn a_slope_is_found_where_there_is_one_and_none_where_there_is_noise() {
-    let grows: Vec<f64> = (0..100).map(|i| 5000.0 + 300.0 * f64::from(i)).collect();
-    let (found, most) = slope(&grows);
-    assert!((found - 300.0).abs() < 1e-6 && (most - 300.0).abs() < 1e-3);
-    let noise: Vec<f64> = (0..100).map(|i| f64::from(i * 7919 % 13)).collect();
-    let (found, most) = slope(&noise);
-    assert!(found.abs() < 0.05 && most > found);
 }

@@ -152,6 +152,22 @@ fn a_command_keeps_its_model_in_use_and_lets_go_of_it_when_it_ends_or_is_killed(
     let ended = with("test -n \"$INNKEEPER_BASE_URL\" && exit 7").wait().unwrap();
     assert_eq!(ended.code(), Some(7), "the exit code is the command's");
     inn.until("smollm2", |model| model["in_flight"] == 0, SOON);
+    // Ctrl-C reaches both; what the command makes of it decides, and this one goes on.
+    let mut typed_at = std::process::Command::new(env!("CARGO_BIN_EXE_innkeeper"))
+        .args(["with", "smollm2", "--server", &inn.url, "--", "sh", "-c", "echo ready; read -r word; exit 9"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 5];
+    std::io::Read::read_exact(typed_at.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    inn.until("smollm2", |model| model["in_flight"] == 1, SOON);
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::QUIT] {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&typed_at), signal).unwrap();
+    }
+    drop(typed_at.stdin.take());
+    assert_eq!(typed_at.wait().unwrap().code(), Some(9), "the command's own end is told");
+    inn.until("smollm2", |model| model["in_flight"] == 0, SOON);
     let mut running = with("exec sleep 8");
     inn.until("smollm2", |model| model["in_flight"] == 1, SOON);
     let (_, kept) = inn.verb("cleanup", &[("what", "all")]);
@@ -159,4 +175,91 @@ fn a_command_keeps_its_model_in_use_and_lets_go_of_it_when_it_ends_or_is_killed(
     running.kill().unwrap();
     running.wait().unwrap();
     inn.until("smollm2", |model| model["in_flight"] == 0, SOON);
+}
+
+#[test]
+fn a_models_own_values_hold_at_once_are_kept_and_go_back_to_the_default() {
+    let inn = Inn::open(&[]);
+    let timeout = |inn: &Inn| inn.model("smollm2")["idle_timeout_seconds"].clone();
+    let own = |inn: &Inn| inn.get("/manage/settings").1["models"].clone();
+    assert_eq!(inn.verb("idle_timeout", &[("model", "smollm2"), ("idle_timeout", "90")]).0, 200);
+    assert_eq!(inn.verb("weight", &[("model", "smollm2"), ("weight", "2.5")]).0, 200);
+    assert_eq!(timeout(&inn), 90.0);
+    assert_eq!(own(&inn)[0]["weight"]["value"], "2.5");
+    let (status, refused) = inn.verb("weight", &[("model", "smollm2"), ("weight", "0")]);
+    assert_eq!((status, &refused["error"]["field"]), (400, &json!("models.smollm2.weight")), "{refused:#}");
+    let inn = inn.again();
+    assert_eq!((timeout(&inn), &own(&inn)[0]["weight"]["source"]), (json!(90.0), &json!("saved")));
+    // What the shelf was told at the start is not what holds now.
+    let (status, model) = inn.verb("idle_timeout", &[("model", "smollm2"), ("idle_timeout", "default")]);
+    assert_eq!((status, &model["idle_timeout_seconds"]), (200, &json!(900.0)), "{model:#}");
+    inn.verb("rescan", &[]);
+    assert_eq!(timeout(&inn), 900.0);
+    assert_eq!(inn.verb("weight", &[("model", "smollm2"), ("weight", "default")]).0, 200);
+    assert_eq!(own(&inn), json!([]));
+    assert_eq!(inn.verb("settings", &[("reserve", "2GiB")]).1["reserve"]["value"], "2GiB");
+    assert_eq!(inn.verb("settings", &[("reserve", "default")]).1["reserve"]["source"], "default");
+    let kept = std::fs::read_to_string(inn.data.path().join("settings.toml")).unwrap();
+    assert!(!kept.contains("smollm2") && !kept.contains("reserve"), "{kept}");
+    let said: Vec<_> = inn.get("/manage/history?kind=settings").1["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["reason"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(said.iter().any(|reason| reason == "weight 2.5"), "{said:?}");
+}
+
+#[test]
+fn memory_that_a_program_of_somebody_else_takes_shows_as_others_and_as_no_models() {
+    let inn = Inn::open(&[]);
+    let books = || {
+        let snapshot = inn.snapshot();
+        let ram = snapshot["books"][0].clone();
+        assert_eq!((&ram["device"], &ram["models_bytes"]), (&json!("ram"), &json!(0)), "{ram:#}");
+        ram["other_bytes"].as_i64().unwrap()
+    };
+    let until = |what: &str, there: &dyn Fn(i64) -> bool| {
+        let end = Instant::now() + SOON;
+        while !there(books()) {
+            assert!(Instant::now() < end, "others never {what}: {}", books());
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    };
+    // Large beside what other programs of this machine take and give back meanwhile.
+    let (taken, before) = (1_i64 << 30, books());
+    let memory = vec![1_u8; taken as usize];
+    until("grew", &|other| other > before + taken * 3 / 4);
+    drop(std::hint::black_box(memory));
+    until("fell", &|other| other < before + taken / 2);
+}
+
+#[test]
+fn when_the_machine_runs_short_the_idle_model_goes_and_loads_are_refused_and_not_offered_anyway() {
+    let inn = two_copies("4GiB");
+    assert_eq!(inn.verb("load", &[("model", "smollm2")]).0, 200);
+    let pid = inn.worker_pid("smollm2");
+    // It may stay for ten seconds; then the machine is short because so much of it is to be left to others.
+    inn.until("smollm2", |model| loaded_for(model) > Duration::from_secs(10), SOON);
+    let available = inn.snapshot()["host"]["memory_available_bytes"].as_u64().unwrap();
+    let reserve = format!("{}MiB", (available * 3) >> 20);
+    assert_eq!(inn.verb("settings", &[("reserve", &reserve)]).0, 200);
+    inn.until("smollm2", |model| model["state"] == "unloaded", SOON);
+    assert!(!alive(pid));
+    let receipt = &inn.snapshot()["receipts"][0];
+    assert_eq!((&receipt["reason"], &receipt["asked_by"]), (&json!("evicted"), &json!("memory pressure")));
+    assert_eq!(receipt["verdict"], "returned");
+    let planned = plan(&inn, "twin");
+    let refusal = &planned["refusal"];
+    assert_eq!((&refusal["code"], &refusal["anyway"]), (&json!("insufficient_memory"), &json!(false)));
+    let (status, refused) = inn.verb("load", &[("model", "twin"), ("anyway", "true")]);
+    assert_eq!(status, 507, "{refused:#}");
+    assert_eq!(refused["error"]["message"], refusal["message"]);
+}
+
+fn loaded_for(model: &Value) -> Duration {
+    let at = model["instances"][0]["loaded_at"].as_str().unwrap_or_default();
+    let since = at.parse::<protocol::Time>().map_or(0, protocol::Time::unix_ms);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(u64::try_from(since).unwrap_or(0)))
 }

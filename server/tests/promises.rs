@@ -8,7 +8,7 @@
     reason = "a test that cannot go on has failed"
 )]
 #![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
-#![allow(unreachable_pub, missing_docs, reason = "a test's own helpers")]
+#![allow(unreachable_pub, dead_code, missing_docs, reason = "helpers shared with other tests")]
 
 mod common;
 
@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Inn, alive, gone, private_bytes};
+use common::{Inn, alive, children, gone, is_worker, private_bytes, signal_to};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -199,4 +199,66 @@ fn long_chat() -> Value {
 fn short_chat() -> Value {
     json!({ "model": "smollm2", "temperature": 0, "max_tokens": 12, "ignore_eos": true,
         "messages": [{ "role": "user", "content": "Count to twenty." }] })
+}
+
+#[test]
+fn a_second_server_on_the_same_folder_and_port_says_who_has_the_folder() {
+    let first = Inn::open(&[]);
+    let address = first.url.strip_prefix("http://").unwrap();
+    let second = std::process::Command::new(env!("CARGO_BIN_EXE_innkeeper"))
+        .args(["serve", "--listen", address, "--data-dir"])
+        .arg(first.data.path())
+        .env("XDG_CONFIG_HOME", first.data.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("another Innkeeper (process {})", first.pid())), "{said}");
+    assert_eq!(first.get("/healthz").0, 200, "the first goes on");
+}
+
+#[test]
+fn a_file_that_was_put_there_this_moment_can_be_planned_loaded_and_reinitialised_at_once() {
+    let inn = Inn::open(&[]);
+    for (verb, name) in [("plan", "planned"), ("load", "loaded"), ("reload", "again")] {
+        let file = inn.data.path().join(format!("models/{name}.gguf"));
+        std::os::unix::fs::symlink(common::models().join("smollm2.gguf"), file).unwrap();
+        let (status, answer) = inn.verb(verb, &[("model", name)]);
+        assert_eq!(status, 200, "{verb}: {answer:#}");
+        let (status, answer) = inn.verb(verb, &[("model", "nobody")]);
+        assert_eq!((status, &answer["error"]["code"]), (404, &json!("unknown_model")), "{verb}: {answer:#}");
+    }
+}
+
+/// Holds the next worker of a server until the server ends it. How long that took.
+fn hold_next_worker(inn: &Inn) -> Duration {
+    let end = Instant::now() + SOON;
+    let worker = loop {
+        if let Some(worker) = children(inn.pid()).into_iter().find(|child| is_worker(*child)) {
+            break worker;
+        }
+        assert!(Instant::now() < end, "nobody looked into the file");
+    };
+    signal_to(worker, Signal::STOP);
+    let held = Instant::now();
+    gone(&[worker], SOON);
+    held.elapsed()
+}
+
+#[test]
+fn a_look_into_a_file_that_was_held_up_is_no_verdict_and_is_repeated_when_somebody_asks() {
+    let inn = Inn::open(&[]);
+    let (fresh, path) = (inn.data.path().join("late"), inn.data.path().join("models/late.gguf"));
+    std::fs::copy(common::models().join("smollm2.gguf"), &fresh).unwrap();
+    std::fs::rename(fresh, &path).unwrap();
+    // With each time of its last write it is another file, and is looked into.
+    let looks = (1..20).map(|n| {
+        let written = std::time::UNIX_EPOCH + Duration::from_secs(n);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+        hold_next_worker(&inn)
+    });
+    let held = looks.into_iter().find(|held| *held > Duration::from_secs(3));
+    assert!(held.is_some(), "none was held before its answer");
+    let (status, model) = inn.verb("load", &[("model", "late")]);
+    assert_eq!((status, &model["state"]), (200, &json!("ready")), "{model:#}");
 }

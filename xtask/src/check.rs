@@ -10,7 +10,7 @@ use crate::{
     places::Places,
     scan,
     steps::{self, Steps},
-    tool::Tool,
+    tool::{Tool, which},
 };
 
 /// Crates that must not be reachable from the browser's half: they are the server's, and too large.
@@ -33,12 +33,19 @@ const SERVER_ONLY: [&str; 16] = [
     "ureq",
 ];
 
+/// Its vectors have code of their own in the kernels, which this machine compiles and cannot run.
+const ARM_TARGET: &str = "aarch64-unknown-linux-gnu";
+
 /// All checks; each failure is told, and the rest goes on.
 pub(crate) fn all(places: &Places, steps: &mut Steps) {
     steps.attempt("format", "cargo fmt --check, 1 s", || {
         places.cargo().args(["fmt", "--all", "--check"]).mend("Run `cargo fmt --all`.").run()
     });
     steps.attempt("paths in files", "no path of a machine in tracked files, 1 s", || tracked_files(places));
+    match which("systemd-analyze") {
+        Some(_) => drop(steps.attempt("systemd unit", "systemd-analyze verify, 1 s", || unit(places))),
+        None => steps::say("systemd unit: not looked at, since there is no systemd-analyze here"),
+    }
     steps.attempt("wasm graph", "the server's crates stay out of the browser, 1 s", || wasm_graph(places));
     let built = front::build(places, steps);
     match built {
@@ -69,6 +76,14 @@ pub(crate) fn all(places: &Places, steps: &mut Steps) {
             .args(["--features", "app/hydrate", "--profile", "wasm-release", "--", "-D", "warnings"])
             .run()
     });
+    steps.attempt("clippy for AArch64", "the kernels' other half, 3 s", || {
+        front::have_target(places, ARM_TARGET)?;
+        places
+            .cargo()
+            .args(["clippy", "--release", "--package", "kernels", "--target", ARM_TARGET])
+            .args(["--", "-D", "warnings"])
+            .run()
+    });
     steps.attempt("docs", "rustdoc without warnings, about 30 s", || {
         places
             .cargo()
@@ -77,6 +92,20 @@ pub(crate) fn all(places: &Places, steps: &mut Steps) {
             .args(["--document-private-items"])
             .run()
     });
+}
+
+/// What the unit starts need not be installed here; every other word of it is looked at.
+fn unit(places: &Places) -> Result<()> {
+    let unit = fs::read_to_string(places.root.join("packaging/innkeeper.service"))?;
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("innkeeper.service");
+    fs::write(&copy, unit.replace("/usr/local/bin/innkeeper", "/bin/true"))?;
+    // An unknown key is a complaint, and no failure.
+    let said = Tool::new("sh")
+        .args(["-c", "exec systemd-analyze verify --man=no \"$0\" 2>&1"])
+        .args([&copy])
+        .capture()?;
+    if said.trim().is_empty() { Ok(()) } else { bail!("systemd complains: {}", said.trim()) }
 }
 
 fn wasm_graph(places: &Places) -> Result<()> {

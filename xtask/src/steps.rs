@@ -2,12 +2,11 @@
 //!
 //! Everything goes to stderr, since `xtask run` becomes the server, whose stdout is its URL alone.
 
-use std::{
-    fmt::Write,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write, time::Duration};
 
 use anyhow::{Result, bail};
+
+use crate::processes::now;
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,14 +101,6 @@ impl Steps {
         let _ = writeln!(text, "{:width$}  {:>7.1} s", "all", total.as_secs_f64());
         text
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "xtask times its steps for a person; nothing depends on the number"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

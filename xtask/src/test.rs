@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{browser, check, clients, harm, models, places::Places, product, steps::Steps};
+use crate::{browser, check, clients, harm, models, places::Places, product, rust_tests, steps::Steps};
 
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,7 +38,7 @@ pub(crate) fn all(places: &Places, steps: &mut Steps, parts: &[Part], playwright
                 }
                 if wanted(Part::Harm) {
                     let options = harm::Options { seed: 1, short: true, only: Vec::new(), program: None };
-                    steps.attempt("harm", "its short form, about 3 minutes", || {
+                    steps.attempt("harm", "its short form, about a minute and a half", || {
                         harm::run(places, &options, program.clone())
                     });
                 }
@@ -68,14 +68,7 @@ pub(crate) fn all(places: &Places, steps: &mut Steps, parts: &[Part], playwright
 
 fn rust(places: &Places, steps: &mut Steps, models: &Path) {
     steps.attempt("cargo test", "all crates, about 5 minutes the first time", || {
-        places
-            .cargo()
-            .env("INNKEEPER_TEST_MODELS", models)
-            // xtask's own dependencies would change the features of what it shares with the product, and candle
-            // would be compiled a second time.
-            .args(["test", "--release", "--workspace", "--exclude", "frontend", "--exclude", "xtask"])
-            .args(["--no-fail-fast"])
-            .run()
+        rust_tests::run(places, models)
     });
     steps.attempt("cargo test of xtask", "under a minute", || {
         places.cargo().args(["test", "--release", "--package", "xtask"]).run()

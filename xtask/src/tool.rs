@@ -80,6 +80,17 @@ impl Tool {
         self.failed(&format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end()))
     }
 
+    /// Runs it and returns what it says; its complaints are shown as they come.
+    pub(crate) fn answer(mut self) -> Result<String> {
+        self.command.stderr(Stdio::inherit());
+        let output = self.command.output();
+        let output = self.started(output)?;
+        if !output.status.success() {
+            return self.failed(&output.status.to_string());
+        }
+        String::from_utf8(output.stdout).with_context(|| format!("{self} does not answer in UTF-8"))
+    }
+
     /// Becomes that program; returns only what went wrong.
     #[cfg(unix)]
     pub(crate) fn become_it(mut self) -> anyhow::Error {

@@ -24,7 +24,8 @@ pub(crate) fn connect_card() -> El {
         .child(
             el("p")
                 .class("lead")
-                .say("Anything that speaks OpenAI's API works here. A model that is not loaded is loaded for the request."),
+                .say("Anything that speaks OpenAI's API works here. A model that is not loaded is loaded for the request. \
+                     From another machine it takes a token, a line of tokens.toml in the data folder."),
         )
         .child(
             el("p")

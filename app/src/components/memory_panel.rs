@@ -11,7 +11,7 @@ use crate::{
     Live,
     dom::{El, el},
     pure::{bars, colour, held},
-    words::{bytes, fixed, signed},
+    words::{bytes, fixed, goes_first, no_gpu, signed},
 };
 
 /// The section at the top of Resources.
@@ -19,7 +19,10 @@ pub(crate) fn memory_panel() -> El {
     let live = expect_context::<Live>();
     let machine = move || bars::machine(&live.house(), live.now.get());
     let own = move || bars::innkeeper(&live.house(), live.now.get());
-    let at = move || live.house().at;
+    let at = move || {
+        let house = live.house();
+        house.measured_at.unwrap_or(house.at)
+    };
     el("section")
         .attr("aria-labelledby", "memory")
         .child(patterns())
@@ -50,6 +53,16 @@ pub(crate) fn memory_panel() -> El {
         .child(facts(live))
 }
 
+/// The machine with the limit on it, and in words what models may take and have: what the settings of memory are about.
+pub(crate) fn budget_picture(live: Live) -> El {
+    let machine = move || bars::machine(&live.house(), live.now.get());
+    el("div")
+        .child(patterns())
+        .child(memory_bar("bar", machine, move || limit(&live.house())))
+        .child(el("p").class("sub under").text(move || budget_line(&live.house())))
+        .child(el("p").class("sub").text(move || goes_first(&live.house(), live.now.get())))
+}
+
 fn label(live: Live, name: &'static str, amount: fn(&Snapshot) -> String) -> El {
     let amount = el("b").text(move || amount(&live.house()));
     el("span").class("lab").say(name).child(amount)
@@ -69,9 +82,14 @@ fn headline(snapshot: &Snapshot) -> String {
     let Some(books) = ram(snapshot) else { return "Memory has not been measured yet.".to_owned() };
     let free = bytes(books.free_bytes);
     match books.models_bytes {
-        0 => format!("No model is loaded. {free} is free."),
-        models => format!("Models use {}. {free} is free.", bytes(models)),
+        Some(0) => format!("No model is loaded. {free} is free."),
+        models => format!("Models use {}. {free} is free.", known(models.map(bytes))),
     }
+}
+
+/// An amount; what nobody says is no nought.
+fn known(amount: Option<String>) -> String {
+    amount.unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// Every byte of RAM, by name: what the bars show.
@@ -86,7 +104,7 @@ fn legend(live: Live) -> El {
         held.map(|(id, amount)| model([colour(&house, id), id.to_string(), bytes(amount)]).into()).collect()
     };
     let entry = move |class: &'static str, name: &'static str, amount: fn(&Snapshot) -> Option<String>| {
-        let amount = move || amount(&live.house()).unwrap_or_else(|| "unknown".to_owned());
+        let amount = move || known(amount(&live.house()));
         let swatch = el("i").class(format!("swatch {class}"));
         el("li").child(swatch).say(name).child(el("b").class("val").text(amount))
     };
@@ -98,7 +116,7 @@ fn legend(live: Live) -> El {
         .class("legend")
         .list(models)
         .child(entry("server", "Innkeeper itself ", |s| s.server.private_bytes.map(bytes)))
-        .child(entry("other", "other programs ", |s| ram(s).map(|b| signed(b.other_bytes))))
+        .child(entry("other", "other programs ", |s| ram(s)?.other_bytes.map(signed)))
         .child(
             entry("free", "free ", |s| ram(s).map(|b| bytes(b.free_bytes)))
                 .child(el("span").class("quiet").text_if(cache)),
@@ -107,12 +125,12 @@ fn legend(live: Live) -> El {
 }
 
 fn unaccounted(live: Live) -> El {
-    let amount = move || ram(&live.house()).map(|b| signed(b.unaccounted_bytes));
+    let amount = move || known(ram(&live.house()).and_then(|b| b.unaccounted_bytes).map(signed));
     el("li")
         .child(el("i").class("swatch unaccounted"))
         .child(explained("unaccounted", "unaccounted"))
         .say(" ")
-        .child(el("b").class("val").text(move || amount().unwrap_or_else(|| "unknown".to_owned())))
+        .child(el("b").class("val").text(amount))
         .child(pop("unaccounted").say(
             "What the kernel's own totals leave unexplained: the total minus everything else in this list, all counted \
              at one moment. It should stay near zero; memory that a driver keeps for itself shows here.",
@@ -132,10 +150,7 @@ fn pop(name: &'static str) -> El {
 /// The lines below: what models may take, pressure, the GPU that is missing.
 fn facts(live: Live) -> El {
     let absent = move || live.house().gpu_absent.clone();
-    let no_gpu = move || {
-        let reason = absent().map(|a| a.reason).unwrap_or_default();
-        format!("No GPU found: {}. Models run on the CPU. ", reason.trim_end_matches('.'))
-    };
+    let no_gpu = move || absent().map(|absent| no_gpu(&absent) + " ").unwrap_or_default();
     let until = move || live.house().yield_until;
     let lent = move || {
         let at = until().map(|at| live.clock_text(at, true)).unwrap_or_default();
@@ -219,8 +234,8 @@ fn gpu_line(snapshot: &Snapshot, index: u32) -> String {
     let Some(gpu) = snapshot.gpus.iter().find(|gpu| gpu.index == index) else { return String::new() };
     let mut parts = vec![gpu.name.clone()];
     if let Some(books) = snapshot.books.iter().find(|b| b.device == format!("gpu:{index}")) {
-        parts.push(format!("models {}", bytes(books.models_bytes)));
-        parts.push(format!("other programs {}", signed(books.other_bytes)));
+        parts.push(format!("models {}", known(books.models_bytes.map(bytes))));
+        parts.push(format!("other programs {}", known(books.other_bytes.map(signed))));
         parts.push(format!("free {}", bytes(books.free_bytes)));
     }
     parts.extend(gpu.utilization_percent.map(|busy| format!("{} % busy", fixed(busy, 0))));
@@ -242,15 +257,31 @@ mod tests {
         snapshot.books.push(Books {
             device: "ram".to_owned(),
             total_bytes: 23 << 30,
-            models_bytes: 0,
+            models_bytes: Some(0),
             server_bytes: 14 << 20,
-            other_bytes: 4 << 30,
+            other_bytes: Some(4 << 30),
             free_bytes: 19 << 30,
-            unaccounted_bytes: 0,
+            unaccounted_bytes: Some(0),
             file_cache_bytes: None,
+            quality: protocol::Quality::Exact,
         });
         assert_eq!(headline(&snapshot), "No model is loaded. 19.0 GiB is free.");
-        snapshot.books[0].models_bytes = 34_708_000;
+        snapshot.books[0].models_bytes = Some(34_708_000);
         assert_eq!(headline(&snapshot), "Models use 33.1 MiB. 19.0 GiB is free.");
+    }
+
+    #[test]
+    fn what_a_gpus_driver_does_not_say_is_called_unknown() {
+        let mut snapshot = crate::example::busy_day();
+        let gpu = serde_json::json!({ "index": 0, "name": "H100", "memory_total_bytes": 80_u64 << 30,
+            "memory_used_bytes": 9_u64 << 30 });
+        snapshot.gpus.push(serde_json::from_value(gpu).unwrap());
+        let (models_bytes, other_bytes, unaccounted_bytes) = (None, None, None);
+        let (device, ram) = ("gpu:0".to_owned(), snapshot.books[0].clone());
+        snapshot.books.push(Books { device, models_bytes, other_bytes, unaccounted_bytes, ..ram });
+        assert!(
+            gpu_line(&snapshot, 0).starts_with("H100 \u{b7} models unknown \u{b7} other programs unknown")
+        );
+        assert!(!bars::gpu(&snapshot, 0).is_empty(), "what is in use is drawn all the same");
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use connect::connect_card;
 pub(crate) use header::{header, theme_choice};
 pub(crate) use help::help_dialog;
 pub(crate) use ledger_table::ledger_table;
-pub(crate) use memory_panel::memory_panel;
+pub(crate) use memory_panel::{budget_picture, memory_panel};
 pub(crate) use model_facts::model_facts;
 pub(crate) use model_head::model_head;
 pub(crate) use model_memory::model_memory;

@@ -1,6 +1,6 @@
 //! What a model was expected to take, against what it takes.
 
-use protocol::Instance;
+use protocol::{Instance, Model};
 
 use super::{model_row::Shown, plan_line};
 use crate::{
@@ -27,13 +27,20 @@ pub(crate) fn model_memory(live: Live, model: Shown, name: &str) -> El {
         at.map_or_else(|| "not yet".to_owned(), |at| live.clock_text(at, false))
     };
     let facts = [
-        fact("Expected", value(el("span").text(of(|i| i.predicted_bytes.map(bytes))))),
-        fact("Measured", value(el("span").text(of(|i| i.memory.as_ref().map(|m| bytes(m.private_bytes)))))),
-        fact("Off by", value(el("span").text(of(off)))),
+        fact("Expected at ready", value(el("span").text(of(|i| i.predicted_bytes.map(bytes))))),
+        fact(
+            "Measured now",
+            value(el("span").text(of(|i| i.memory.as_ref().map(|m| bytes(m.private_bytes))))),
+        ),
+        fact("Off by", value(el("span").text(model.text(off)))),
         fact("File cache", value(el("span").text(of(|i| i.memory.as_ref().map(|m| bytes(m.mapped_bytes)))))),
         fact("On a GPU", value(el("span").text(of(on_gpu)))),
         fact("Loaded", value(el("span").text(since))),
         fact("Load took", value(el("span").text(of(|i| i.load_ms.map(words::took))))),
+        fact(
+            "Reloads in the last hour",
+            value(el("span").text(model.text(|m| m.reloads_per_hour.to_string()))),
+        ),
         fact(
             "Runs on",
             value(el("span").text(of(|i| {
@@ -46,6 +53,10 @@ pub(crate) fn model_memory(live: Live, model: Shown, name: &str) -> El {
                 el("span")
                     .text(of(|i| Some(format!("{} positions", words::thousands(u64::from(i.context)))))),
             ),
+        ),
+        fact(
+            "Served by",
+            value(el("span").text(of(|i| Some(i.served_by.clone()).filter(|s| !s.is_empty())))),
         ),
         fact(
             "Confined by",
@@ -63,16 +74,12 @@ pub(crate) fn model_memory(live: Live, model: Shown, name: &str) -> El {
         )
 }
 
-/// How far the measurement is from the prediction: `3.1 % more`.
-fn off(instance: &Instance) -> Option<String> {
-    let (expected, measured) =
-        (instance.predicted_bytes? as f64, instance.memory.as_ref()?.private_bytes as f64);
-    if expected <= 0.0 {
-        return None;
-    }
-    let percent = (measured - expected) / expected * 100.0;
-    let side = if percent < 0.0 { "less" } else { "more" };
-    Some(format!("{}\u{a0}% {side} than expected at ready", fixed(percent.abs(), 1)))
+/// How far the last load was from its prediction. What it takes after that is another matter: a conversation's cache comes on top.
+fn off(model: &Model) -> String {
+    let Some(percent) = model.prediction_error_percent else { return "unknown".to_owned() };
+    // Above 0 where too much was predicted.
+    let side = if percent > 0.0 { "less" } else { "more" };
+    format!("{}\u{a0}% {side} than expected at ready", fixed(percent.abs(), 1))
 }
 
 fn on_gpu(instance: &Instance) -> Option<String> {
@@ -86,13 +93,14 @@ mod tests {
     use crate::example;
 
     #[test]
-    fn the_error_of_a_prediction_has_its_side() {
+    fn the_error_of_a_prediction_is_that_of_the_load_and_has_its_side() {
+        // It has taken much more since.
         let mut model = example::ready("smollm2", 110);
-        model.instances[0].predicted_bytes = Some(100);
-        assert_eq!(off(&model.instances[0]).unwrap(), "10.0\u{a0}% more than expected at ready");
-        model.instances[0].predicted_bytes = Some(220);
-        assert_eq!(off(&model.instances[0]).unwrap(), "50.0\u{a0}% less than expected at ready");
-        model.instances[0].predicted_bytes = None;
-        assert_eq!(off(&model.instances[0]), None);
+        let said = |model: &Model| off(model).replace('\u{a0}', " ");
+        assert_eq!(said(&model), "unknown");
+        model.prediction_error_percent = Some(3.12);
+        assert_eq!(said(&model), "3.1 % less than expected at ready");
+        model.prediction_error_percent = Some(-50.0);
+        assert_eq!(said(&model), "50.0 % more than expected at ready");
     }
 }

@@ -1,13 +1,17 @@
-//! What a load would do, before the click.
+//! What a load would do, before the click; where it would be refused, the way past the refusal with its warning.
 
 use leptos::{prelude::*, task::spawn_local};
 use protocol::Snapshot;
 
-use super::model_row::Shown;
+use super::{
+    model_row::{Shown, hidden_field},
+    verb_form,
+};
 use crate::{
     Live,
-    dom::{El, el},
+    dom::{El, el, unseen},
     fetch,
+    live::Link,
     manage::PlanWords,
 };
 
@@ -26,8 +30,8 @@ pub(crate) fn plan_line(live: Live, model: Shown, name: &str, brief: bool) -> El
     let resting = move || model.is_there() && model.state().is_at_rest();
     // A plan that waits for somebody is settled by time alone: it is asked for again while it stands there.
     let beat = move || {
-        let unsettled = plan.with(|words| words.as_ref().is_some_and(|words| !words.plain));
-        if unsettled { live.now.get().unix_ms() / 2000 } else { 0 }
+        let waits = plan.with(|words| words.as_ref().is_some_and(|words| words.waits));
+        if waits && live.link.get() == Link::Live { live.now.get().unix_ms() / 2000 } else { 0 }
     };
     let moment = Memo::new(move |_| resting().then(|| (what_matters(&live.house()), beat())));
     Effect::new(move |before: Option<Option<(String, i64)>>| {
@@ -46,13 +50,33 @@ pub(crate) fn plan_line(live: Live, model: Shown, name: &str, brief: bool) -> El
     });
     let shown = move || plan.get().filter(|words| resting() && !(brief && words.plain));
     let part = move |pick: fn(PlanWords) -> String| move || shown().map(pick).unwrap_or_default();
-    el("div").class("plan").hidden_if(move || shown().is_none()).child(
-        el("p")
-            .class("sub")
-            .child(el("span").text(part(|words| words.text)))
-            .say(" ")
-            .child(el("span").text(part(|words| words.hint))),
-    )
+    let refused = move || shown().is_some_and(|words| words.anyway);
+    el("div")
+        .class("plan")
+        .hidden_if(move || shown().is_none())
+        .child(
+            el("p")
+                .class("sub")
+                .child(el("span").text(part(|words| words.text)))
+                .say(" ")
+                .child(el("span").text(part(|words| words.hint))),
+        )
+        .child(
+            el("details")
+                .class("edit")
+                .hidden_if(move || !refused())
+                .child(el("summary").say("Load anyway\u{2026}"))
+                .child(el("p").class("sub").say(
+                    "It goes past the limit and into what is kept free for other programs: they may become slow, or the \
+                     system may end one of them. It is still refused where that is certain.",
+                ))
+                .child(
+                    verb_form("/manage/load")
+                        .child(hidden_field("model", name))
+                        .child(hidden_field("anyway", "true"))
+                        .child(el("button").class("btn small danger").say("Load anyway").child(unseen(format!(" {name}")))),
+                ),
+        )
 }
 
 /// What a plan depends on, as a text that changes when a plan may: what is spoken for, the limit, and who could go.

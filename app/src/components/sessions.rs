@@ -54,10 +54,10 @@ fn session_row(live: Live, id: &str) -> El {
     let text = move |say: fn(&Session) -> String| move || session().as_ref().map(say).unwrap_or_default();
     let ends = move || {
         let now = live.now.get().unix_ms();
-        match session().map(|s| s.ends_at) {
-            Some(Some(at)) => format!("ends in {}", span(u64::try_from(at.unix_ms() - now).unwrap_or(0))),
-            Some(None) => "in use".to_owned(),
-            None => String::new(),
+        let Some(session) = session() else { return String::new() };
+        match session.ends_at {
+            Some(at) => format!("ends in {}", span(u64::try_from(at.unix_ms() - now).unwrap_or(0))),
+            None => session.kept_by,
         }
     };
     el("tr")

@@ -11,8 +11,8 @@ use crate::{
     words,
 };
 
-/// Spans that a field for a timeout offers.
-const TIMEOUTS: [&str; 6] = ["1m", "5m", "15m", "1h", "0", "never"];
+/// What a field for a timeout offers; `default` takes back what was set.
+const TIMEOUTS: [&str; 7] = ["default", "1m", "5m", "15m", "1h", "0", "never"];
 
 /// What the fields for timeouts offer; once on a page that has such fields.
 pub(crate) fn timeouts() -> El {

@@ -93,7 +93,7 @@ pub struct Live {
 impl Live {
     /// Knows what the first paint knows.
     pub fn new(first: &First) -> Self {
-        let mut series = Series::begun_with(&first.held);
+        let mut series = Series::begun_with(&first.prepared.held);
         series.take(&first.snapshot);
         Self {
             now: RwSignal::new(first.snapshot.at),
@@ -212,6 +212,7 @@ fn apply(snapshot: &mut Snapshot, sample: Sample) {
     snapshot.requests = sample.requests;
     snapshot.server.private_bytes = sample.server_bytes.or(snapshot.server.private_bytes);
     if !sample.books.is_empty() {
+        snapshot.measured_at = Some(sample.at);
         snapshot.books = sample.books;
     }
     for one in sample.models {

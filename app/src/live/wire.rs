@@ -1,5 +1,5 @@
 //! The one event stream: opened when the page can be seen, closed when it is hidden (a host gets six connections
-//! from a browser), watched once a second.
+//! from a browser), watched once a second. A hidden page says that it is there, lest its session end as if it had been closed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,7 +9,7 @@ use std::{
 use leptos::prelude::*;
 use serde::de::DeserializeOwned;
 use wasm_bindgen::{JsCast, prelude::Closure};
-use web_sys::{EventSource, MessageEvent, VisibilityState};
+use web_sys::{EventSource, EventTarget, MessageEvent, UrlSearchParams, VisibilityState};
 
 use super::{Link, Live, clock::browser_ms};
 use crate::json;
@@ -27,6 +27,10 @@ thread_local! {
     static HEARD_MS: Cell<i64> = const { Cell::new(0) };
     static TRIED_MS: Cell<i64> = const { Cell::new(0) };
     static WAITING: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// The server was told that this page is hidden.
+    static HIDDEN: Cell<bool> = const { Cell::new(false) };
+    /// The page is being left; browsers hide it on the way.
+    static LEFT: Cell<bool> = const { Cell::new(false) };
     static SPEAKING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -43,14 +47,16 @@ pub(super) fn start(live: Live) {
     });
     HEARD_MS.set(browser_ms());
     open();
-    let watch = Closure::<dyn FnMut()>::new(move || visibility(live));
-    let added =
-        document().add_event_listener_with_callback("visibilitychange", watch.as_ref().unchecked_ref());
-    if added.is_ok() {
-        // Listens for the page's whole life.
-        watch.forget();
-    }
+    listen(&document(), "visibilitychange", Closure::new(move || visibility(live)));
+    listen(&window(), "pagehide", Closure::new(leave));
     set_interval(move || look(live), Duration::from_secs(1));
+}
+
+fn listen(to: &EventTarget, name: &str, what: Closure<dyn FnMut()>) {
+    if to.add_event_listener_with_callback(name, what.as_ref().unchecked_ref()).is_ok() {
+        // Listens for the page's whole life.
+        what.forget();
+    }
 }
 
 fn handler<T: DeserializeOwned + 'static>(live: Live, take: fn(Live, T)) -> Handler {
@@ -119,10 +125,33 @@ fn hidden() -> bool {
 fn visibility(live: Live) {
     if hidden() {
         close();
-    } else if SOURCE.with_borrow(Option::is_none) {
+        if !LEFT.get() && !HIDDEN.replace(true) {
+            tell("state=hidden");
+        }
+        return;
+    }
+    LEFT.set(false);
+    if HIDDEN.replace(false) {
+        tell("state=shown");
+    }
+    if SOURCE.with_borrow(Option::is_none) {
         HEARD_MS.set(browser_ms());
         show(live, Link::Reconnecting);
         open();
+    }
+}
+
+fn leave() {
+    LEFT.set(true);
+    if HIDDEN.replace(false) {
+        tell("state=closed");
+    }
+}
+
+/// Says what becomes of this page. A beacon is sent though the page is going.
+fn tell(state: &str) {
+    if let Ok(form) = UrlSearchParams::new_with_str(state) {
+        let _ = window().navigator().send_beacon_with_opt_url_search_params("/manage/page", Some(&form));
     }
 }
 

@@ -24,6 +24,11 @@ pub(super) fn id(text: &str) -> Result<ModelId, Refusal> {
     })
 }
 
+/// Whether a value is the word by which a setting goes back to what is built in.
+pub fn is_default(text: &str) -> bool {
+    text.trim().eq_ignore_ascii_case("default")
+}
+
 /// A span of time.
 pub(super) fn span(text: &str) -> Result<protocol::IdleTimeout, Refusal> {
     text.parse().map_err(|bad: protocol::BadSpan| {

@@ -24,11 +24,11 @@ pub async fn load(
         anyway: anyway.unwrap_or(false),
         by: crate::request::caller(),
     };
-    let desk = crate::request::desk()?;
+    let (desk, house) = (crate::request::desk()?, crate::request::house()?);
     Ok(match Target::read(&model)? {
         Target::All => OneOrAll::All(desk.load_all(wish).await.into_iter().map(Into::into).collect()),
         Target::One(id) => {
-            let model = desk.load(id, wish).await?;
+            let model = desk.load(house.find(id).await?.id, wish).await?;
             if model.state != protocol::ModelState::Ready
                 && let Some(answer) = use_context::<leptos_axum::ResponseOptions>()
             {

@@ -41,10 +41,13 @@ mod settings;
 mod snapshot;
 mod theme;
 mod unload;
+mod weight;
 mod yield_memory;
 
 pub use about::{About, ModelFile, ReadModel, about};
 pub use answers::{OneOrAll, Part};
+#[cfg(feature = "ssr")]
+pub use arguments::is_default;
 pub use cancel::{CancelRequest, Cancelled, cancel};
 pub use cancel_pull::{CancelPull, cancel_pull};
 pub use chat::{Converse, chat};
@@ -72,4 +75,5 @@ pub use settings::{ChangeSettings, ReadSettings, change_settings, settings};
 pub use snapshot::{TakeSnapshot, snapshot};
 pub use theme::{Chosen, SetTheme, theme};
 pub use unload::{UnloadModel, unload};
+pub use weight::{WeighModel, weight};
 pub use yield_memory::{YieldMemory, yield_memory};

@@ -9,8 +9,6 @@ use super::Refusal;
 #[server(name = PinModel, prefix = "/manage", endpoint = "pin")]
 pub async fn pin(model: String, pinned: bool) -> Result<Model, Refusal> {
     let id = super::arguments::id(&model)?;
-    let by = crate::request::caller();
-    let kept = (format!("models.{id}.pinned"), pinned.to_string());
-    crate::request::house()?.set(vec![kept], by.clone()).await?;
-    Ok(crate::request::desk()?.pin(id, pinned, by).await?)
+    let (own, by) = (crate::ports::Own::Pinned, crate::request::caller());
+    Ok(crate::request::house()?.set_of_model(id, own, pinned.to_string(), by).await?)
 }

@@ -9,6 +9,6 @@ use super::Refusal;
 /// would take. Changes nothing and counts as no use.
 #[server(name = PlanLoad, prefix = "/manage", endpoint = "plan")]
 pub async fn plan(model: String, context: Option<u32>) -> Result<Plan, Refusal> {
-    let id = super::arguments::id(&model)?;
-    Ok(crate::request::desk()?.plan(id, context).await?)
+    let model = crate::request::house()?.find(super::arguments::id(&model)?).await?;
+    Ok(crate::request::desk()?.plan(model.id, context).await?)
 }

@@ -13,8 +13,12 @@ pub struct PlanWords {
     pub model: ModelId,
     /// Whether it would be loaded.
     pub fits: bool,
+    /// Whether a load past the limit may succeed all the same.
+    pub anyway: bool,
     /// Whether it would begin at once, without anybody having to go.
     pub plain: bool,
+    /// Whether it would have to wait for somebody to go.
+    pub waits: bool,
     /// What it would take, or why it would be refused.
     pub text: String,
     /// What would be left, or what would help; may be empty.

@@ -10,12 +10,12 @@ use super::{OneOrAll, Refusal};
 #[server(name = ReloadModel, prefix = "/manage", endpoint = "reload")]
 pub async fn reload(model: String) -> Result<OneOrAll<Reloaded>, Refusal> {
     use super::arguments::Target;
-    let (desk, by) = (crate::request::desk()?, crate::request::caller());
+    let (desk, house, by) = (crate::request::desk()?, crate::request::house()?, crate::request::caller());
     Ok(match Target::read(&model)? {
         Target::All => {
             let outcomes = desk.reload_all(by).await;
             OneOrAll::All(outcomes.into_iter().map(|(_, outcome)| outcome.into()).collect())
         }
-        Target::One(id) => OneOrAll::One(desk.reload(id, by).await?),
+        Target::One(id) => OneOrAll::One(desk.reload(house.find(id).await?.id, by).await?),
     })
 }

@@ -8,8 +8,8 @@ use super::page;
 use crate::{
     Live,
     components::{
-        Field, connect_card, own_timeout, pin_button, setting_form, theme_choice, timeouts, upkeep_buttons,
-        upkeep_dialogs,
+        Field, budget_picture, connect_card, own_timeout, pin_button, sessions_panel, setting_form,
+        theme_choice, timeouts, upkeep_buttons, upkeep_dialogs,
     },
     dom::{El, el},
     words::{self, Group, SettingWords},
@@ -29,6 +29,7 @@ pub(crate) fn settings_page() -> AnyView {
             )))
             .child(group(live, Group::Other, "other", "Other"))
             .child(models(live))
+            .child(sessions_panel())
             .child(el("div").class("two").child(connect_card()).child(browser(live)))
             .child(timeouts())
     })
@@ -49,6 +50,7 @@ fn upkeep(live: Live) -> El {
                 )
                 .child(upkeep_buttons()),
         )
+        .child(budget_picture(live))
         .child(upkeep_dialogs())
 }
 

@@ -58,7 +58,7 @@ pub fn layout(parts: &[Part], total: u64) -> Vec<Segment> {
 pub fn machine(snapshot: &Snapshot, now: Time) -> Vec<Segment> {
     let Some(books) = snapshot.books.iter().find(|books| books.device == "ram") else { return Vec::new() };
     let mut parts = own(snapshot);
-    let other = u64::try_from(books.other_bytes).unwrap_or(0);
+    let other = shown(books.other_bytes);
     parts.push(Part { class: "other".to_owned(), bytes: other });
     parts.extend(freed(snapshot, now));
     layout(&parts, books.total_bytes)
@@ -83,8 +83,16 @@ pub fn gpu(snapshot: &Snapshot, index: u32) -> Vec<Segment> {
         .filter(here)
         .map(|model| Part { class: colour(snapshot, &model.id), bytes: gpu_held(model) })
         .collect();
-    parts.push(Part { class: "other".to_owned(), bytes: u64::try_from(books.other_bytes).unwrap_or(0) });
+    // Where nobody knows whose it is, what is in use is somebody's.
+    let used = || books.total_bytes.saturating_sub(books.free_bytes);
+    let other = if books.other_bytes.is_some() { shown(books.other_bytes) } else { used() };
+    parts.push(Part { class: "other".to_owned(), bytes: other });
     layout(&parts, books.total_bytes)
+}
+
+/// What can be drawn of an amount that may be unknown, and may be computed as less than nothing.
+fn shown(bytes: Option<i64>) -> u64 {
+    bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
 }
 
 fn gpu_held(model: &protocol::Model) -> u64 {

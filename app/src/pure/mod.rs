@@ -5,6 +5,7 @@ pub mod bars;
 pub mod cleanup;
 pub mod completion;
 pub mod download;
+pub mod eviction;
 pub mod series;
 pub mod sse;
 

@@ -17,12 +17,15 @@ mod receipt;
 mod setting;
 mod span;
 
+use protocol::{GpuAbsence, GpuAbsent};
+
 pub use bytes::{about, bytes, part_of, round, signed};
 pub use clock::{clock, day, short_clock};
 pub use connect::{curl, python};
 pub use ledger::{cause, happened, moved, told};
 pub use model::{
-    Unloads, about_file, idle_timeout, in_use, loaded_count, standing, state, state_more, unloads, would_take,
+    Unloads, about_file, goes_first, idle_timeout, in_use, loaded_count, standing, state, state_more,
+    unloads, would_take,
 };
 #[cfg(feature = "ssr")]
 pub use notice::{notice, refused};
@@ -80,13 +83,17 @@ pub fn list(items: &[String]) -> String {
     }
 }
 
+/// Why there is no GPU to show. One whose driver hangs is there all the same.
+pub fn no_gpu(absent: &GpuAbsent) -> String {
+    let how = if absent.kind == GpuAbsence::Absent { "found" } else { "can be used" };
+    format!("No GPU {how}: {}. Models run on the CPU.", absent.reason.trim_end_matches('.'))
+}
+
 /// A sentence for display after a colon or on its own: its first letter is a capital one, it ends with a stop.
 pub fn sentence(text: &str) -> String {
     let text = text.trim();
-    let mut letters = text.chars();
-    let Some(first) = letters.next() else { return String::new() };
-    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{}{}{stop}", first.to_ascii_uppercase(), letters.as_str())
+    let stop = if text.is_empty() || text.ends_with(['.', '!', '?']) { "" } else { "." };
+    protocol::capital(text) + stop
 }
 
 #[cfg(test)]
@@ -113,6 +120,17 @@ mod tests {
             assert_eq!(fixed(value, decimals), format!("{value:.*}", decimals as usize));
         }
         assert_eq!(fixed(-1.0, 1), "0.0");
+    }
+
+    #[test]
+    fn a_gpu_whose_driver_hangs_is_not_said_to_be_missing() {
+        let said =
+            |kind, reason: &str| no_gpu(&GpuAbsent { kind, reason: reason.to_owned(), hint: String::new() });
+        assert_eq!(said(GpuAbsence::Absent, "no driver."), "No GPU found: no driver. Models run on the CPU.");
+        for kind in [GpuAbsence::Unreadable, GpuAbsence::Stuck] {
+            let words = said(kind, "NVIDIA driver does not answer");
+            assert_eq!(words, "No GPU can be used: NVIDIA driver does not answer. Models run on the CPU.");
+        }
     }
 
     #[test]

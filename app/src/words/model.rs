@@ -66,8 +66,9 @@ pub fn state(model: &Model) -> String {
             Some(p) if !p.stage.is_empty() => p.stage.clone(),
             _ => "loading".to_owned(),
         },
-        ModelState::Waiting => match &model.progress {
-            Some(p) if !p.stage.is_empty() => p.stage.clone(),
+        ModelState::Waiting => match (&model.waiting, &model.progress) {
+            (Some(waiting), _) => format!("waiting {}", waiting.reason),
+            (None, Some(p)) if !p.stage.is_empty() => p.stage.clone(),
             _ => "waiting for room".to_owned(),
         },
         ModelState::Draining if model.in_flight > 0 => format!("draining, {} left", model.in_flight),
@@ -124,12 +125,33 @@ pub fn unloads(model: &Model, now: Time) -> Unloads {
         ModelState::Ready => match model.unload_at {
             Some(at) => Unloads {
                 when: if at > now { format!("in {}", span(between(now, at))) } else { "now".to_owned() },
-                why: model.last_reset_by.as_ref().map_or_else(String::new, |who| format!("last use: {who}")),
+                why: match &model.last_reset_by {
+                    _ if before_idle_timeout(model, at) => "with its last session".to_owned(),
+                    Some(who) => format!("last use: {who}"),
+                    None => String::new(),
+                },
                 counting: true,
             },
             None => said("never", String::new()),
         },
         _ => Unloads::default(),
+    }
+}
+
+/// Whether it goes earlier than its idle timeout says, which only the end of its last session does.
+fn before_idle_timeout(model: &Model, at: Time) -> bool {
+    let (Some(since), Some(ms)) = (model.idle_since, model.idle_timeout_seconds.ms()) else { return false };
+    // Both times are told in whole seconds or better.
+    at.unix_ms() + 1000 < since.unix_ms() + i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// Whom a load would push out that needs room; empty: nobody can go.
+pub fn goes_first(house: &Snapshot, now: Time) -> String {
+    let order: Vec<&str> =
+        crate::pure::eviction::order(house, now).into_iter().map(|id| id.as_str()).collect();
+    match order.as_slice() {
+        [] => String::new(),
+        order => format!("Who would go if a load needs room: {}.", order.join(", then ")),
     }
 }
 
@@ -171,13 +193,27 @@ mod tests {
     fn an_idle_model_says_when_it_goes_and_who_used_it_last() {
         let mut model = example::ready("smollm2", 33 << 20);
         model.idle_since = Some(at(0));
-        model.unload_at = Some(at(300_000));
+        (model.unload_at, model.idle_timeout_seconds) =
+            (Some(at(300_000)), IdleTimeout::After { ms: 300_000 });
         model.last_reset_by = Some("load by the page".to_owned());
         let unloads = unloads(&model, at(192_000));
         assert_eq!(unloads.when, "in 1 min 48 s");
         assert_eq!(unloads.why, "last use: load by the page");
         assert!(unloads.counting);
         assert_eq!(state_more(&model, at(192_000)), "idle 3 min 12 s");
+    }
+
+    #[test]
+    fn one_that_goes_before_its_idle_timeout_says_that_its_last_session_is_why() {
+        let mut model = example::ready("smollm2", 33 << 20);
+        (model.idle_since, model.idle_timeout_seconds) = (Some(at(0)), IdleTimeout::After { ms: 900_000 });
+        model.last_reset_by = Some("load by the page".to_owned());
+        model.unload_at = Some(at(899_999));
+        assert_eq!(unloads(&model, at(0)).why, "last use: load by the page");
+        model.unload_at = Some(at(360_000));
+        assert_eq!(unloads(&model, at(0)).why, "with its last session");
+        model.idle_timeout_seconds = IdleTimeout::Never;
+        assert_eq!(unloads(&model, at(0)).why, "last use: load by the page");
     }
 
     #[test]

@@ -10,7 +10,15 @@ pub fn plan(plan: &Plan) -> PlanWords {
     let model = plan.model.clone();
     if let Some(refusal) = &plan.refusal {
         let (text, hint) = (sentence(&refusal.message), sentence(&refusal.hint));
-        return PlanWords { model, fits: false, plain: false, text, hint };
+        return PlanWords {
+            model,
+            fits: false,
+            anyway: refusal.anyway,
+            plain: false,
+            waits: false,
+            text,
+            hint,
+        };
     }
     let taken = about(plan.predicted_bytes);
     let most = Some(about(plan.reserve_bytes)).filter(|most| *most != taken);
@@ -32,13 +40,15 @@ pub fn plan(plan: &Plan) -> PlanWords {
         Ok(free) => format!("{} would be free afterwards.", bytes(free)),
         Err(_) => String::new(),
     };
-    PlanWords { model, fits: plan.fits, plain: gone.is_empty() && plan.waits_for.is_none(), text, hint }
+    let waits = plan.waits_for.is_some();
+    let plain = gone.is_empty() && !waits;
+    PlanWords { model, fits: plan.fits, anyway: false, plain, waits, text, hint }
 }
 
 /// Why there is no plan.
 pub fn no_plan(model: ModelId, problem: &Problem) -> PlanWords {
     let (text, hint) = (sentence(&problem.message), sentence(&problem.hint));
-    PlanWords { model, fits: false, plain: false, text, hint }
+    PlanWords { model, fits: false, anyway: false, plain: false, waits: false, text, hint }
 }
 
 #[cfg(test)]
@@ -74,12 +84,12 @@ mod tests {
         assert_eq!(words.text, "Would unload old (1.00 GiB) first, then take about 33 MiB, 412 MiB at most.");
         assert!(!words.plain);
         let waits_for = Some("until `old` may be unloaded".to_owned());
-        let words = plan(&Plan { evict: Vec::new(), waits_for, ..one });
+        let words = plan(&Plan { fits: false, evict: Vec::new(), waits_for, ..one });
         assert_eq!(
             words.text,
             "Would wait until `old` may be unloaded, then take about 33 MiB, 412 MiB at most."
         );
-        assert!(!words.plain && words.fits);
+        assert!(words.waits && !words.plain && !words.fits);
     }
 
     #[test]
@@ -88,9 +98,12 @@ mod tests {
             code: "insufficient_memory".to_owned(),
             message: "`big` needs 9.1 GiB; 6.0 GiB is free on this machine".to_owned(),
             hint: "Unload old first".to_owned(),
+            anyway: true,
         };
+        let in_vain = Some(Refused { anyway: false, ..refusal.clone() });
+        assert!(!plan(&Plan { fits: false, refusal: in_vain, ..example() }).anyway, "a short machine");
         let words = plan(&Plan { fits: false, refusal: Some(refusal), ..example() });
         assert_eq!(words.text, "`big` needs 9.1 GiB; 6.0 GiB is free on this machine.");
-        assert_eq!((words.fits, words.hint.as_str()), (false, "Unload old first."));
+        assert_eq!((words.fits, words.anyway, words.hint.as_str()), (false, true, "Unload old first."));
     }
 }

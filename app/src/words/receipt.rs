@@ -2,7 +2,7 @@
 
 use protocol::{Method, Reason, Receipt, Verdict};
 
-use super::{bytes, count, part_of, sentence, took};
+use super::{bytes, count, part_of, sentence, signed, took};
 
 /// A receipt in parts, so that a page can set the amount in bold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +117,7 @@ pub fn method(method: Method) -> &'static str {
         Method::Exit => "itself, when told to go",
         Method::Terminated => "a termination signal",
         Method::Killed => "a kill",
+        Method::Unknown => "something unknown",
         Method::None => "nothing: there was no process",
     }
 }
@@ -126,10 +127,15 @@ fn why(receipt: &Receipt) -> String {
     match receipt.method {
         Method::Terminated => parts.push("had to be terminated".to_owned()),
         Method::Killed => parts.push("had to be killed".to_owned()),
-        Method::Exit | Method::None => {}
+        Method::Exit | Method::Unknown | Method::None => {}
     }
     if receipt.cut_off_requests > 0 {
         parts.push(format!("{} cut off", count(u64::from(receipt.cut_off_requests), "request")));
+    }
+    // Evidence beside the proof: others take and give meanwhile.
+    if let Some(evidence) = receipt.evidence {
+        let plus = if evidence.free_bytes < 0 { "" } else { "+" };
+        parts.push(format!("machine: {plus}{} free", signed(evidence.free_bytes)));
     }
     parts.join(" \u{b7} ")
 }
@@ -150,6 +156,13 @@ mod tests {
         let words = receipt(&example::receipt("smollm2", 34_708_000, 34_708_000));
         assert_eq!(words.text(), "smollm2 gave back 33.1 of 33.1 MiB in 12 ms, measured.");
         assert_eq!(words.why, "measured \u{b7} asked by the page");
+    }
+
+    #[test]
+    fn how_the_machine_changed_stands_beside_the_proof() {
+        let mut one = example::receipt("smollm2", 34_708_000, 34_708_000);
+        one.evidence = Some(protocol::Evidence { free_bytes: 21 << 20, shared_bytes: 0 });
+        assert_eq!(receipt(&one).why, "measured \u{b7} asked by the page \u{b7} machine: +21.0 MiB free");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a setting is called, what it does, and where its value comes from.
 
-use protocol::Setting;
+use protocol::{Setting, capital};
 
 /// Which settings stand together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +59,6 @@ pub fn setting_words(key: &str) -> SettingWords {
         }
     };
     SettingWords { group, name: name.to_owned(), does }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
 }
 
 /// Where a value comes from, after the value: `the default`, `saved here`, `from the file /etc/innkeeper.toml`.

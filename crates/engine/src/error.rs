@@ -49,12 +49,15 @@ pub enum Error {
     EmptyPrompt,
     /// More than the context holds.
     #[error(
-        "The prompt has {tokens} tokens, and this model's context holds {context}, the answer included; \
-         shorten the prompt or load the model with a longer context."
+        "The prompt has {}{tokens} tokens, and this model's context holds {context}, the answer included; \
+         shorten the prompt or load the model with a longer context.",
+        if *.whole { "" } else { "at least " }
     )]
     ContextExceeded {
         /// Of the prompt.
         tokens: usize,
+        /// Whether that is all of them.
+        whole: bool,
         /// Positions.
         context: u32,
     },
@@ -74,6 +77,9 @@ pub enum Error {
     /// Asked for vectors from a chat model.
     #[error("This is a chat model: it makes answers, not vectors.")]
     NotEmbedding,
+    /// Nobody wants the step any more. Never reaches a person.
+    #[error("The step was left in the middle.")]
+    Interrupted,
     /// The arithmetic library said no.
     #[error("The computation failed: {0}.")]
     Compute(String),
@@ -94,7 +100,7 @@ impl Error {
             | Self::NotEmbedding => ErrorCode::BadRequest,
             Self::ContextExceeded { .. } => ErrorCode::ContextExceeded,
             Self::Memory(_) => ErrorCode::OutOfMemory,
-            Self::Compute(_) => ErrorCode::Internal,
+            Self::Compute(_) | Self::Interrupted => ErrorCode::Internal,
         }
     }
 }

@@ -51,7 +51,7 @@ fn footprint(weights: &Weights, config: &LlamaConfig) -> Footprint {
             weights_bytes: llama::private_bytes(weights),
             mapped_bytes: tensors,
             kv_bytes_per_token: llama::position_bytes(config),
-            scratch_bytes: llama::scratch_bytes(config),
+            scratch_bytes: llama::scratch_bytes(weights, config),
             runtime_bytes,
         };
     }

@@ -3,6 +3,8 @@
 //! This room turns files and requests into tokens and vectors. It knows no channel, no process and no life cycle: the
 //! worker drives it through the two traits of its port, on one thread. Nothing in a model file is believed.
 
+#[cfg(test)]
+mod allocations;
 mod answer;
 mod bert;
 mod chat;

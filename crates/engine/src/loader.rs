@@ -6,7 +6,7 @@ use std::sync::Arc;
 use link::{Embed, Facts, FileRole, Generate, Load, Ready, Stage};
 use worker::port::{Admitted, Engine, Loader, Made, ModelFile, Refusal, Vectors};
 
-use crate::bert::{Bert, BertFiles};
+use crate::bert::{self, Bert, BertFiles};
 use crate::chat::Chat;
 use crate::error::Error;
 use crate::facts::{self, DEFAULT_CONTEXT};
@@ -28,8 +28,8 @@ enum Loaded {
     Embedding { bert: Bert, steps: u64 },
 }
 
-/// What [`ModelLoader`] makes.
-pub struct LoadedModel(Loaded);
+/// What [`ModelLoader`] makes; with it the most tokens that one order made it read.
+pub struct LoadedModel(Loaded, u32);
 
 impl std::fmt::Debug for LoadedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -74,7 +74,7 @@ impl Loader for ModelLoader {
     fn inspect(&self, files: Vec<ModelFile>) -> Result<Facts, Refusal> {
         Ok(match sort(files)? {
             Files::Gguf(parts) => facts::of_gguf(&Weights::open(&parts)?)?.0,
-            Files::Bert(files) => crate::bert::facts(&files)?,
+            Files::Bert(files) => crate::bert::Opened::new(files)?.facts(),
         })
     }
 
@@ -86,7 +86,7 @@ impl Loader for ModelLoader {
     ) -> Result<(LoadedModel, Ready), Refusal> {
         Ok(match sort(files)? {
             Files::Gguf(parts) => chat(&parts, order, progress)?,
-            Files::Bert(files) => embedding(&files, order, progress)?,
+            Files::Bert(files) => embedding(files, order, progress)?,
         })
     }
 }
@@ -123,22 +123,23 @@ fn chat(
     };
     let ready = ready(facts, decoder.context(), order.threads, &served_by);
     let chat = Chat::new(tokenizer, template, decoder, steps);
-    Ok((LoadedModel(Loaded::Chat(chat)), ready))
+    Ok((LoadedModel(Loaded::Chat(chat), 0), ready))
 }
 
 fn embedding(
-    files: &BertFiles,
+    files: BertFiles,
     order: &Load,
     progress: &mut dyn FnMut(Stage, u64, u64),
 ) -> Result<(LoadedModel, Ready), Error> {
     progress(Stage::Header, 0, 1);
-    let facts = crate::bert::facts(files)?;
+    let opened = crate::bert::Opened::new(files)?;
+    let facts = opened.facts();
     let bytes = facts.footprint.mapped_bytes;
     progress(Stage::Weights, 0, bytes);
-    let bert = Bert::load(files)?;
+    let bert = Bert::load(opened, order.threads)?;
     progress(Stage::Weights, bytes, bytes);
-    let ready = ready(facts, bert.longest(), order.threads, "candle bert");
-    Ok((LoadedModel(Loaded::Embedding { bert, steps: 1 }), ready))
+    let ready = ready(facts, bert.longest(), order.threads, &bert.served_by());
+    Ok((LoadedModel(Loaded::Embedding { bert, steps: 1 }, 0), ready))
 }
 
 fn ready(facts: Facts, context: u32, threads: u32, served_by: &str) -> Ready {
@@ -154,7 +155,11 @@ fn ready(facts: Facts, context: u32, threads: u32, served_by: &str) -> Ready {
 impl Engine for LoadedModel {
     fn admit(&mut self, request: Generate) -> Result<Admitted, Refusal> {
         match &mut self.0 {
-            Loaded::Chat(chat) => Ok(chat.admit(request)?),
+            Loaded::Chat(chat) => {
+                let admitted = chat.admit(request)?;
+                self.1 = self.1.max(admitted.prompt_tokens - admitted.cached_tokens);
+                Ok(admitted)
+            }
             Loaded::Embedding { .. } => Err(Error::NotChat.into()),
         }
     }
@@ -181,7 +186,11 @@ impl Engine for LoadedModel {
     fn embed(&mut self, order: &Embed) -> Result<Vectors, Refusal> {
         match &mut self.0 {
             Loaded::Chat(_) => Err(Error::NotEmbedding.into()),
-            Loaded::Embedding { bert, steps } => Ok(bert.embed(&order.texts, &mut || *steps += 1)?),
+            Loaded::Embedding { bert, steps } => {
+                let vectors = bert.embed(&order.texts, &mut || *steps += 1)?;
+                self.1 = self.1.max(vectors.prompt_tokens);
+                Ok(vectors)
+            }
         }
     }
 
@@ -193,8 +202,9 @@ impl Engine for LoadedModel {
     }
 
     fn set_threads(&mut self, n: u32) {
-        if let Loaded::Chat(chat) = &mut self.0 {
-            chat.set_threads(n);
+        match &mut self.0 {
+            Loaded::Chat(chat) => chat.set_threads(n),
+            Loaded::Embedding { bert, .. } => bert.set_threads(n),
         }
     }
 
@@ -203,5 +213,13 @@ impl Engine for LoadedModel {
             Loaded::Chat(chat) => chat.steps(),
             Loaded::Embedding { steps, .. } => *steps,
         }
+    }
+
+    fn is_full(&self) -> bool {
+        let most = match &self.0 {
+            Loaded::Chat(_) => crate::chat::PAGE,
+            Loaded::Embedding { .. } => bert::BATCH_TOKENS,
+        };
+        self.1 as usize >= most
     }
 }

@@ -9,6 +9,10 @@ use crate::error::Error;
 const MOST_CANDIDATES: usize = 1024;
 /// The repetition penalties look so far back.
 const PENALTY_WINDOW: usize = 256;
+/// Logits of which the highest is kept; so whole groups are passed over.
+const GROUP: usize = 16;
+/// Candidates that are put in order before more of them are needed.
+const FEW: usize = 32;
 
 /// Chooses tokens for one request.
 #[derive(Debug)]
@@ -16,6 +20,9 @@ pub(crate) struct Sampler {
     order: Sampling,
     random: Random,
     candidates: Vec<(f32, u32)>,
+    /// The highest logit of each group, and the same again, in another order.
+    highest: Vec<f32>,
+    sorted: Vec<f32>,
     seen: Vec<(u32, u32)>,
 }
 
@@ -65,14 +72,22 @@ impl Sampler {
     pub(crate) fn new(order: &Sampling) -> Self {
         let mut order = order.clone();
         order.stop = Vec::new();
-        Self { random: Random(order.seed), order, candidates: Vec::new(), seen: Vec::new() }
+        Self {
+            random: Random(order.seed),
+            order,
+            candidates: Vec::new(),
+            highest: Vec::new(),
+            sorted: Vec::new(),
+            seen: Vec::new(),
+        }
     }
 
     /// The next token. `history` is prompt and answer so far, `answer_from` where the answer begins. The logits are
     /// changed in place. Without a finite logit there is no token.
     pub(crate) fn choose(&mut self, logits: &mut [f32], history: &[u32], answer_from: usize) -> Option<u32> {
         self.penalise(logits, history, answer_from);
-        let best = likeliest(logits)?;
+        highest_of_groups(logits, &mut self.highest);
+        let best = likeliest_by(logits, &self.highest)?;
         if self.order.temperature <= 0.0 {
             return Some(best);
         }
@@ -82,43 +97,78 @@ impl Sampler {
         for candidate in &mut self.candidates {
             candidate.0 = ((candidate.0 - highest) / self.order.temperature).exp();
         }
-        let total: f64 = self.candidates.iter().map(|c| f64::from(c.0)).sum();
-        let mut kept_mass = 0.0;
-        let mut kept = 0;
-        for candidate in &self.candidates {
-            let enough = kept_mass >= f64::from(self.order.top_p) * total;
-            if kept > 0 && (enough || candidate.0 < self.order.min_p) {
-                break;
-            }
-            kept_mass += f64::from(candidate.0);
-            kept += 1;
-        }
+        let kept_mass = self.keep();
         let mut point = self.random.next() * kept_mass;
-        for candidate in &self.candidates[..kept] {
-            point -= f64::from(candidate.0);
+        for at in 0..self.candidates.len() {
+            self.put_in_order(at);
+            point -= f64::from(self.candidates[at].0);
             if point < 0.0 {
-                return Some(candidate.1);
+                return Some(self.candidates[at].1);
             }
         }
-        self.candidates[..kept].last().map(|c| c.1)
+        self.candidates.last().map(|candidate| candidate.1)
     }
 
-    /// The likeliest tokens, in falling order, of equals the first.
+    /// Keeps what top-p and min-p leave of the candidates; gives their mass.
+    fn keep(&mut self) -> f64 {
+        let total: f64 = self.candidates.iter().map(|candidate| f64::from(candidate.0)).sum();
+        let Sampling { top_p, min_p, .. } = self.order;
+        if top_p >= 1.0 && min_p <= 0.0 {
+            return total;
+        }
+        let (mut mass, mut kept) = (0.0, 0);
+        while kept < self.candidates.len() {
+            self.put_in_order(kept);
+            if kept > 0 && (mass >= f64::from(top_p) * total || self.candidates[kept].0 < min_p) {
+                break;
+            }
+            mass += f64::from(self.candidates[kept].0);
+            kept += 1;
+        }
+        self.candidates.truncate(kept);
+        mass
+    }
+
+    /// Sees to it that the candidate at `at` is where it belongs, in falling order, of equals the first. The answer is mostly
+    /// among the first few, so the rest is put in order only when it is come to.
+    fn put_in_order(&mut self, at: usize) {
+        if !at.is_multiple_of(FEW) {
+            return;
+        }
+        let rest = &mut self.candidates[at..];
+        if rest.len() > FEW {
+            rest.select_nth_unstable_by(FEW - 1, falling);
+        }
+        let few = rest.len().min(FEW);
+        rest[..few].sort_unstable_by(falling);
+    }
+
+    /// The likeliest tokens, in no order.
     fn collect(&mut self, logits: &[f32]) {
         let most = match self.order.top_k as usize {
             0 => MOST_CANDIDATES,
             k => k,
         }
         .min(logits.len());
+        // As many groups as candidates are wanted have a logit of at least this: so none below it is wanted.
+        let mut least = f32::NEG_INFINITY;
+        if most < self.highest.len() {
+            self.sorted.clone_from(&self.highest);
+            least = *self.sorted.select_nth_unstable_by(most - 1, |a, b| b.total_cmp(a)).1;
+        }
         self.candidates.clear();
-        self.candidates
-            .extend(logits.iter().enumerate().filter(|(_, x)| x.is_finite()).map(|(id, x)| (*x, id as u32)));
-        let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        for (number, (group, highest)) in logits.chunks(GROUP).zip(&self.highest).enumerate() {
+            if *highest >= least {
+                let wanted = |x: &f32| x.is_finite() && *x >= least;
+                let first = (number * GROUP) as u32;
+                let of_group = (first..).zip(group).filter(|(_, x)| wanted(x)).map(|(id, x)| (*x, id));
+                self.candidates.extend(of_group);
+            }
+        }
         if self.candidates.len() > most {
-            self.candidates.select_nth_unstable_by(most - 1, order);
+            self.candidates.select_nth_unstable_by(most - 1, falling);
             self.candidates.truncate(most);
         }
-        self.candidates.sort_unstable_by(order);
     }
 
     fn penalise(&mut self, logits: &mut [f32], history: &[u32], answer_from: usize) {
@@ -157,15 +207,52 @@ fn count(tokens: &[u32], seen: &mut Vec<(u32, u32)>) {
     });
 }
 
-/// The index of the highest finite logit, of equals the first.
-pub(crate) fn likeliest(logits: &[f32]) -> Option<u32> {
-    let mut best: Option<(f32, u32)> = None;
-    for (id, x) in logits.iter().enumerate() {
-        if x.is_finite() && best.is_none_or(|(highest, _)| *x > highest) {
-            best = Some((*x, id as u32));
+/// The likelier first, of equals the one that comes first in the vocabulary.
+fn falling(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+/// The highest finite logit of each group; minus infinity if it has none.
+fn highest_of_groups(logits: &[f32], out: &mut Vec<f32>) {
+    /// What vectors of any machine hold.
+    const LANES: usize = 4;
+    out.clear();
+    let (groups, rest) = logits.as_chunks::<GROUP>();
+    out.extend(groups.iter().map(|group| {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        for part in group.as_chunks::<LANES>().0 {
+            for (lane, x) in lanes.iter_mut().zip(part) {
+                // What is no number is never higher.
+                *lane = if *x > *lane { *x } else { *lane };
+            }
         }
+        lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }));
+    if !rest.is_empty() {
+        out.push(rest.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     }
-    best.map(|(_, id)| id)
+    for (number, highest) in out.iter_mut().enumerate().filter(|(_, highest)| **highest == f32::INFINITY) {
+        let group = logits[number * GROUP..].iter().take(GROUP);
+        *highest = group.copied().filter(|x| x.is_finite()).fold(f32::NEG_INFINITY, f32::max);
+    }
+}
+
+/// The index of the highest finite logit, of equals the first, by the groups' highest.
+fn likeliest_by(logits: &[f32], highest: &[f32]) -> Option<u32> {
+    let best = highest.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if best == f32::NEG_INFINITY {
+        return None;
+    }
+    let group = highest.iter().position(|highest| *highest == best)? * GROUP;
+    logits[group..].iter().position(|x| *x == best).map(|at| (group + at) as u32)
+}
+
+/// The index of the highest finite logit, of equals the first.
+#[cfg(test)]
+pub(crate) fn likeliest(logits: &[f32]) -> Option<u32> {
+    let mut highest = Vec::new();
+    highest_of_groups(logits, &mut highest);
+    likeliest_by(logits, &highest)
 }
 
 #[cfg(test)]
@@ -175,19 +262,7 @@ mod tests {
     use super::*;
 
     fn order(temperature: f32) -> Sampling {
-        Sampling {
-            temperature,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repeat_penalty: 1.0,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            seed: 7,
-            max_tokens: None,
-            stop: Vec::new(),
-            ignore_eos: false,
-        }
+        Sampling { temperature, seed: 7, ..Sampling::greedy() }
     }
 
     fn logits() -> impl Strategy<Value = Vec<f32>> {
@@ -240,6 +315,64 @@ mod tests {
         }
     }
 
+    /// The same choice in the plainest way: everything in order, then the limits one after the other.
+    fn plainly(wish: &Sampling, logits: &[f32], random: &mut Random) -> Option<u32> {
+        let mut all: Vec<(f32, u32)> =
+            logits.iter().zip(0..).filter(|(x, _)| x.is_finite()).map(|(x, id)| (*x, id)).collect();
+        all.sort_by(falling);
+        let best = *all.first()?;
+        if wish.temperature <= 0.0 {
+            return Some(best.1);
+        }
+        all.truncate(if wish.top_k == 0 { MOST_CANDIDATES } else { wish.top_k as usize });
+        let weight = |x: f32| f64::from(((x - best.0) / wish.temperature).exp());
+        let total: f64 = all.iter().map(|(x, _)| weight(*x)).sum();
+        let (mut mass, mut kept) = (0.0, 0);
+        while kept < all.len() {
+            let enough = wish.top_p < 1.0 && mass >= f64::from(wish.top_p) * total;
+            if kept > 0 && (enough || weight(all[kept].0) < f64::from(wish.min_p)) {
+                break;
+            }
+            mass += weight(all[kept].0);
+            kept += 1;
+        }
+        let mut point = random.next() * mass;
+        let chosen = all[..kept].iter().find(|(x, _)| {
+            point -= weight(*x);
+            point < 0.0
+        });
+        chosen.or(all[..kept].last()).map(|(_, id)| *id)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn the_choice_is_that_of_everything_in_order(
+            seed in any::<u64>(), spread in 0.1f32..30.0, count in 1usize..60_000, temperature in 0f32..3.0,
+            top_k in prop::sample::select(&[0u32, 0, 1, 40, 1500, 40_000][..]),
+            top_p in prop::sample::select(&[1f32, 0.95, 0.3][..]), min_p in prop::sample::select(&[0f32, 0.05][..]),
+        ) {
+            let mut random = Random(seed);
+            // Rounded, so that many are equal; a few are no numbers.
+            let mut logits: Vec<f32> = (0..count).map(|_| {
+                let sum: f64 = (0..4).map(|_| random.next() - 0.5).sum();
+                match random.next() {
+                    0.0..0.001 => f32::NAN,
+                    0.001..0.002 => f32::INFINITY,
+                    0.002..0.003 => f32::NEG_INFINITY,
+                    _ => (sum as f32 * spread * 16.0).round() / 16.0,
+                }
+            }).collect();
+            let wish = Sampling { seed, top_k, top_p, min_p, ..order(temperature) };
+            let (mut sampler, mut random) = (Sampler::new(&wish), Random(seed));
+            for _ in 0..8 {
+                let expected = plainly(&wish, &logits, &mut random);
+                prop_assert_eq!(sampler.choose(&mut logits, &[], 0), expected);
+            }
+        }
+    }
+
     #[test]
     fn likely_tokens_come_about_as_often_as_they_should() {
         let mut sampler = Sampler::new(&order(1.0));
@@ -263,6 +396,23 @@ mod tests {
         assert_eq!(Sampler::new(&wish).choose(&mut [3.0, 2.0], &[0, 0], 2), Some(0));
         let wish = Sampling { presence_penalty: 1.5, ..order(0.0) };
         assert_eq!(Sampler::new(&wish).choose(&mut [3.0, 2.0], &[0], 0), Some(1));
+    }
+
+    #[test]
+    fn a_repeated_token_is_pushed_back_on_either_side_of_zero_and_only_if_it_came_lately() {
+        let wish = Sampling { repeat_penalty: 2.0, ..order(0.0) };
+        let mut logits = [-1.0, -1.5, 4.0];
+        assert_eq!(Sampler::new(&wish).choose(&mut logits, &[0, 2, 2, 9], 4), Some(2));
+        assert_eq!(
+            logits,
+            [-2.0, -1.5, 2.0],
+            "once each, however often it came; what is no token is passed over"
+        );
+        let mut long_ago = vec![0];
+        long_ago.resize(1 + PENALTY_WINDOW, 1);
+        let mut logits = [3.0, 2.0];
+        assert_eq!(Sampler::new(&wish).choose(&mut logits, &long_ago, 0), Some(0));
+        assert_eq!(logits, [3.0, 1.0]);
     }
 
     #[test]

@@ -48,14 +48,18 @@ impl Weights {
     pub(crate) fn open(files: &[File]) -> Result<Self, Error> {
         let parts = files.iter().map(map).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = parts.first() else { return Err(Error::NoFile("a GGUF file")) };
-        let metadata = Header::read(first).map(|header| header.metadata)?;
+        let Header { metadata, tensors } = Header::read(first)?;
         let wanted = metadata.unsigned("split.count")?.filter(|n| *n > 0).unwrap_or(1);
         if wanted > MOST_PARTS || wanted != parts.len() as u64 {
             return Err(GgufError::Parts { wanted, found: parts.len() as u64 }.into());
         }
+        let mut entries = vec![tensors];
+        for part in &parts[1..] {
+            entries.push(Header::read(part)?.tensors);
+        }
         let mut tensors = HashMap::new();
-        for (number, part) in parts.iter().enumerate() {
-            for entry in Header::read(part)?.tensors {
+        for (number, entries) in entries.into_iter().enumerate() {
+            for entry in entries {
                 let name = entry.name.clone();
                 if tensors.insert(name.clone(), (number, entry)).is_some() {
                     return Err(GgufError::Twice { what: "the tensor", name }.into());

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use support::{greedy, load, minilm, request, run, smollm2};
 use worker::port::{Engine, Loader};
 
-/// Where the oracle's two best logits are closer than this, either token is right: each side rounds activations to eight
-/// bits, and llama.cpp their scales to halves too. (Every later token is compared where the decoder is tested, with the
-/// oracle's own tokens before it; there it is told how far roundings move a logit.)
-const EPSILON: f32 = 0.5;
+/// Where the oracle's two best logits are closer than this, either token is right, and the answer is compared no further.
+/// (Every later token is compared where the decoder is tested, with the oracle's own tokens before it; there it is told how far
+/// roundings move a logit.)
+const EPSILON: f32 = 0.35;
 
 #[derive(Deserialize)]
 struct File<T> {
@@ -50,7 +50,6 @@ fn greedy_answers_are_the_oracles_up_to_its_first_close_call() {
     let (mut compared, mut wrong) = (0, Vec::new());
     for (number, case) in golden::<Greedy>(include_str!("golden/greedy.json")).iter().enumerate() {
         let sure = case.gaps.iter().take_while(|gap| **gap >= EPSILON).count();
-        let ends = case.pieces.len() < case.gaps.len() && sure == case.gaps.len();
         let id = number as u64;
         let session = format!("s{number}");
         let admitted = model.admit(request(id, &session, &case.text, greedy(sure as u32))).unwrap();
@@ -58,10 +57,12 @@ fn greedy_answers_are_the_oracles_up_to_its_first_close_call() {
         let outcome = run(&mut model, &[id]).remove(0);
         model.end_session(&session);
         compared += sure;
-        let expected = bytes(&case.pieces[..sure.min(case.pieces.len())]);
+        // No answer of the file is sure up to its end token: there would be one piece fewer than gaps.
+        let expected = bytes(&case.pieces[..sure]);
         let same_text = outcome.text == String::from_utf8_lossy(&expected);
-        let same_end = outcome.finish == Some(if ends { Finish::Stop } else { Finish::Length });
-        if !(same_text && same_end && outcome.usage.completion_tokens as usize == sure - usize::from(ends)) {
+        let whole =
+            outcome.finish == Some(Finish::Length) && outcome.usage.completion_tokens as usize == sure;
+        if !(same_text && whole) {
             wrong.push(format!(
                 "{:?}: expected {:?}, got {outcome:?}",
                 case.text,
@@ -69,7 +70,7 @@ fn greedy_answers_are_the_oracles_up_to_its_first_close_call() {
             ));
         }
     }
-    assert!(compared >= 200, "only {compared} tokens were compared");
+    assert!(compared >= 350, "only {compared} tokens were compared");
     assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
@@ -103,6 +104,36 @@ fn embeddings_are_those_of_plain_arithmetic_whatever_the_batch() {
             assert!((cosine - 1.0).abs() < 1e-3, "{:?}: cosine {cosine}", case.text);
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Sentence {
+    text: String,
+    /// Sixteen-bit integers, little-endian, in hexadecimal digits.
+    vector: String,
+}
+
+#[test]
+fn fifty_texts_have_the_vectors_of_sentence_transformers() {
+    let (mut model, _) = load(minilm(), None, 2);
+    let cases: Vec<Sentence> = golden(include_str!("golden/sentences.json"));
+    assert_eq!(cases.len(), 50);
+    let texts = cases.iter().map(|case| case.text.clone()).collect();
+    let made = model.embed(&Embed { id: 1, texts }).unwrap();
+    let mut farthest = (0.0_f32, "");
+    for (case, vector) in cases.iter().zip(&made.vectors) {
+        let digits = bytes(std::slice::from_ref(&case.vector));
+        let number = |pair: &[u8]| f32::from(i16::from_le_bytes([pair[0], pair[1]])) / 32767.0;
+        let expected: Vec<f32> = digits.chunks_exact(2).map(number).collect();
+        assert_eq!(expected.len(), vector.len());
+        let cosine: f32 = expected.iter().zip(vector).map(|(a, b)| a * b).sum();
+        let off = (cosine - 1.0).abs();
+        if off > farthest.0 {
+            farthest = (off, &case.text);
+        }
+    }
+    println!("the farthest cosine is off by {:.6}: {:?}", farthest.0, farthest.1);
+    assert!(farthest.0 < 1e-3, "{farthest:?}");
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn event(id: u64, of: u64) -> LedgerEvent {
         verdict: Verdict::Returned,
         cut_off_requests: 0,
         left: vec![],
+        evidence: None,
+        server_bytes: None,
     });
     LedgerEvent {
         id,

@@ -57,7 +57,7 @@ const MIGRATIONS: [&str; 1] = ["
 
 /// Event numbers that are spoken for ahead of time, so that a killed server's successor gives none of them again.
 const AHEAD: u64 = 100;
-/// Events that are replayed at a start, at most.
+/// Events that are replayed at a start, besides those that say how each model stands.
 const REPLAYED: u32 = 10_000;
 
 /// What the file says at a start.
@@ -67,7 +67,7 @@ pub(crate) struct Found {
     pub(crate) next_event: u64,
     /// The server before did not close the file.
     pub(crate) cut_off: bool,
-    /// The events since the last start, oldest first.
+    /// Of the events since the last start, the newest, and those that say how each model stands; oldest first.
     pub(crate) since_start: Vec<LedgerEvent>,
     /// The newest moment that was written, and how far time was ever seen to go back, in milliseconds.
     pub(crate) clock: Clock,
@@ -182,7 +182,9 @@ fn look(book: &Transaction<'_>, fresh: bool) -> rusqlite::Result<Found> {
     let spoken_for = fact(book, "next_event")?.and_then(|id| u64::try_from(id).ok()).unwrap_or(1);
     let start: Option<u64> = book
         .query_row(
-            "SELECT id FROM event WHERE kind = ?1 AND json_extract(body, '$.reason') = ?2 ORDER BY id DESC LIMIT 1",
+            // SQLite may look at the parts of an AND in any order, and a body that is no JSON would be an error.
+            "SELECT id FROM event WHERE kind = ?1
+             AND CASE WHEN json_valid(body) THEN json_extract(body, '$.reason') END = ?2 ORDER BY id DESC LIMIT 1",
             params![EventKind::Server.word(), STARTED],
             |row| row.get(0),
         )

@@ -87,12 +87,42 @@ fn read(row: &Row<'_>) -> rusqlite::Result<LedgerEvent> {
     })
 }
 
-/// Events from this number on, oldest first.
+/// The newest events from this number on, and of each model the one that says how it stands, however old that is; oldest
+/// first. Names and newest numbers are found by steps in the index: a file of a year is no reason to start slowly.
 pub(crate) fn since(book: &Connection, id: u64, limit: u32) -> rusqlite::Result<Vec<LedgerEvent>> {
-    let mut rows = book.prepare(
-        "SELECT * FROM (SELECT * FROM event WHERE id >= ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id",
-    )?;
-    rows.query_map(params![id, limit], read)?.collect()
+    let newest = |kind: EventKind| {
+        let word = kind.word();
+        format!("coalesce((SELECT max(id) FROM event WHERE model = name.model AND kind = '{word}'), 0)")
+    };
+    let standing = [EventKind::Load, EventKind::Unload, EventKind::Evict].map(newest).join(", ");
+    let mut rows = book.prepare(&format!(
+        "WITH RECURSIVE name(model) AS (
+             SELECT min(model) FROM event WHERE model IS NOT NULL
+             UNION ALL
+             SELECT (SELECT min(model) FROM event WHERE model > name.model) FROM name WHERE model IS NOT NULL
+         )
+         SELECT * FROM event WHERE id IN (
+             SELECT * FROM (SELECT id FROM event WHERE id >= ?1 ORDER BY id DESC LIMIT ?2)
+             UNION
+             SELECT max({standing}) FROM name WHERE model IS NOT NULL
+         ) AND id >= ?1 ORDER BY id"
+    ))?;
+    let rows = rows.query_map(params![id, limit], row_of)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(readable(rows))
+}
+
+/// A row's number, and the event in it.
+fn row_of(row: &Row<'_>) -> rusqlite::Result<(i64, rusqlite::Result<LedgerEvent>)> {
+    Ok((row.get(0)?, read(row)))
+}
+
+/// The events of those rows that can be read. One that cannot (its bytes were changed, or an Innkeeper with kinds of its own
+/// wrote it) must not take the others along.
+fn readable(rows: Vec<(i64, rusqlite::Result<LedgerEvent>)>) -> Vec<LedgerEvent> {
+    let event = |(id, read): (i64, rusqlite::Result<LedgerEvent>)| {
+        read.inspect_err(|error| tracing::warn!(id, %error, "an event of the history cannot be read")).ok()
+    };
+    rows.into_iter().filter_map(event).collect()
 }
 
 /// Wanted events, newest first, at most `limit`.
@@ -101,11 +131,11 @@ pub(crate) fn page(
     wanted: &HistoryQuery,
     limit: u32,
 ) -> rusqlite::Result<Vec<LedgerEvent>> {
-    let (low, high) = bounds(book, wanted)?;
+    let (low, mut high) = bounds(book, wanted)?;
     let (model, kind) = (wanted.model.as_ref().map(|model| model.as_str()), wanted.kind.map(EventKind::word));
     let (since, until) = (wanted.since_ms.unwrap_or(i64::MIN), wanted.until_ms.unwrap_or(i64::MAX));
     let mut sql = "SELECT id, at_ms, kind, model, body FROM event WHERE id BETWEEN :low AND :high".to_owned();
-    let mut values: Vec<(&str, &dyn ToSql)> = vec![(":low", &low), (":high", &high)];
+    let mut values: Vec<(&str, &dyn ToSql)> = vec![(":low", &low)];
     if let Some(model) = &model {
         sql.push_str(" AND model = :model");
         values.push((":model", model));
@@ -119,9 +149,24 @@ pub(crate) fn page(
         values.extend([(":since", &since as &dyn ToSql), (":until", &until)]);
     }
     sql.push_str(" ORDER BY id DESC LIMIT :limit");
-    values.push((":limit", &limit));
     let mut rows = book.prepare(&sql)?;
-    rows.query_map(values.as_slice(), read)?.collect()
+    let mut found = Vec::new();
+    // Once, unless some rows could not be read: then others take their places.
+    loop {
+        let missing = limit - u32::try_from(found.len()).unwrap_or(limit);
+        let mut values = values.clone();
+        values.extend([(":high", &high as &dyn ToSql), (":limit", &missing)]);
+        let more = rows.query_map(values.as_slice(), row_of)?.collect::<rusqlite::Result<Vec<_>>>()?;
+        let last = more.last().map(|(id, _)| *id);
+        let was_full = more.len() == usize::try_from(missing).unwrap_or(usize::MAX);
+        found.extend(readable(more));
+        match last {
+            Some(last) if was_full && found.len() < usize::try_from(limit).unwrap_or(usize::MAX) => {
+                high = last - 1;
+            }
+            _ => return Ok(found),
+        }
+    }
 }
 
 /// The numbers between which every wanted event lies.
@@ -159,20 +204,23 @@ pub(crate) fn load_times(book: &Connection, since_ms: i64) -> rusqlite::Result<V
     let wanted = HistoryQuery { since_ms: Some(since_ms), ..HistoryQuery::default() };
     let (low, _) = bounds(book, &wanted)?;
     let mut rows = book.prepare(
-        "SELECT model, at_ms, json_extract(body, '$.duration_ms') FROM event
+        "SELECT model, at_ms, CASE WHEN json_valid(body) THEN json_extract(body, '$.duration_ms') END AS ms FROM event
          WHERE kind = ?1 AND id >= ?2 AND at_ms >= ?3 AND model IS NOT NULL
-         AND json_extract(body, '$.duration_ms') IS NOT NULL ORDER BY id DESC LIMIT 20000",
+         AND ms IS NOT NULL ORDER BY id DESC LIMIT 20000",
     )?;
-    let found = rows.query_map(params![EventKind::Load.word(), low, since_ms], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-    })?;
-    found.collect()
+    let time = |row: &Row<'_>| -> rusqlite::Result<_> { Ok((row.get(0)?, row.get(1)?, row.get(2)?)) };
+    let found = rows.query_map(params![EventKind::Load.word(), low, since_ms], |row| Ok(time(row).ok()))?;
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
-/// Removes what is too old, some at a time.
+/// Removes what is too old, some at a time. The order of the numbers is the order of time: what came after something young
+/// enough is young enough, though a clock that was wrong for a while has written another year.
 pub(crate) fn thin(book: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     book.execute(
-        "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
+        "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id < coalesce(
+             (SELECT id FROM event WHERE at_ms >= ?1 ORDER BY id LIMIT 1), 9223372036854775807)
+         ORDER BY id LIMIT ?2)",
         params![now_ms.saturating_sub(KEPT_MS), AT_ONCE],
     )
     .map(drop)

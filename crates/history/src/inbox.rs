@@ -85,8 +85,8 @@ struct Lines {
     lost: u64,
     closing: bool,
     failed: bool,
-    /// A reader found the file damaged.
-    damaged: bool,
+    /// A reader found the file of this generation damaged.
+    damaged: Option<u64>,
 }
 
 impl Lines {
@@ -113,7 +113,7 @@ impl Inbox {
             lost: 0,
             closing: false,
             failed: false,
-            damaged: false,
+            damaged: None,
         };
         Self { lines: Mutex::new(lines), changed: Condvar::new() }
     }
@@ -164,12 +164,12 @@ impl Inbox {
     /// and gives copies of it. The last batch may be empty.
     pub(crate) fn next(&self) -> Batch {
         let lines = self.lock();
-        let wait = |lines: &mut Lines| lines.is_empty() && !lines.closing && !lines.damaged;
+        let wait = |lines: &mut Lines| lines.is_empty() && !lines.closing && lines.damaged.is_none();
         let lines = self.changed.wait_while(lines, wait).unwrap_or_else(PoisonError::into_inner);
         let pause = if lines.failed { TRY_AGAIN } else { GATHER };
         let lines = self
             .changed
-            .wait_timeout_while(lines, pause, |lines| !lines.closing && !lines.damaged)
+            .wait_timeout_while(lines, pause, |lines| !lines.closing && lines.damaged.is_none())
             .unwrap_or_else(PoisonError::into_inner)
             .0;
         Batch {
@@ -200,15 +200,17 @@ impl Inbox {
         self.changed.notify_one();
     }
 
-    /// A reader found the file damaged.
-    pub(crate) fn tell_damage(&self) {
-        self.lock().damaged = true;
+    /// A reader found the file of a generation damaged.
+    pub(crate) fn tell_damage(&self, generation: u64) {
+        let mut lines = self.lock();
+        lines.damaged = lines.damaged.max(Some(generation));
+        drop(lines);
         self.changed.notify_one();
     }
 
-    /// Whether a reader found the file damaged since this was asked last.
-    pub(crate) fn take_damage(&self) -> bool {
-        std::mem::take(&mut self.lock().damaged)
+    /// The newest generation that a reader found damaged since this was asked last.
+    pub(crate) fn take_damage(&self) -> Option<u64> {
+        self.lock().damaged.take()
     }
 }
 

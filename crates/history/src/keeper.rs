@@ -1,7 +1,7 @@
 //! The way in: what others bring, and what they ask.
 
 use std::{
-    fmt,
+    fmt, fs,
     path::Path,
     sync::{Arc, atomic::AtomicU64},
     thread,
@@ -29,7 +29,7 @@ const LAST: Duration = Duration::from_millis(1500);
 /// The history, for everybody. Cheap to clone.
 #[derive(Clone)]
 pub struct History {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     reader: Reader,
     warnings: watch::Receiver<Vec<Warning>>,
     /// Closed when the writer has ended.
@@ -45,7 +45,7 @@ pub struct Opened {
     pub first_event: u64,
     /// The server before was killed, or crashed, or its machine lost its power.
     pub cut_off: bool,
-    /// Events since the last start, oldest first, for [`manager::replay`].
+    /// Of the events since the last start, as many as [`manager::replay`] needs to say how each model stands, oldest first.
     pub since_start: Vec<LedgerEvent>,
 }
 
@@ -60,7 +60,9 @@ impl History {
     /// tried again later and told as a warning; only the thread itself can fail. `wall_ms` is this moment, in Unix
     /// milliseconds.
     pub fn open(data_dir: &Path, wall_ms: i64) -> Result<Opened, HistoryError> {
-        let path = writer::path(data_dir);
+        // The file itself may not be a link (somebody else could have put it there); the folder may be reached by one.
+        let folder = fs::canonicalize(data_dir);
+        let path = writer::path(folder.as_deref().unwrap_or(data_dir));
         let (warn, warnings) = watch::channel(Vec::new());
         // Numbers that the file does not know must still grow over restarts: seconds since 1970 are above them all.
         let by_clock = u64::try_from(wall_ms / 1000).unwrap_or(1);

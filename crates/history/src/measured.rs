@@ -97,14 +97,19 @@ fn rows(book: &Connection, step_s: i64, from: i64, to: i64) -> rusqlite::Result<
     let mut found = book.prepare(
         "SELECT at_s, samples, body FROM measured WHERE step_s = ?1 AND at_s >= ?2 AND at_s < ?3 ORDER BY at_s",
     )?;
-    let row = |row: &rusqlite::Row<'_>| {
+    let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Row> {
         let (at_s, body): (i64, String) = (row.get(0)?, row.get(2)?);
         let measured: Measurement = serde_json::from_str(&body)
             .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, Type::Text, Box::new(error)))?;
         let measured = Measurement { at_ms: at_s.saturating_mul(1000), ..measured };
         Ok(Row { at_s, samples: row.get(1)?, measured })
     };
-    found.query_map(params![step_s, from, to], row)?.collect()
+    // One that cannot be read counts as not measured.
+    let told =
+        |error: &rusqlite::Error| tracing::warn!(%error, "a measurement of the history cannot be read");
+    let found = found.query_map(params![step_s, from, to], |row| Ok(read(row).inspect_err(told).ok()))?;
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// The first or the newest second of a step's rows, up to `now`.

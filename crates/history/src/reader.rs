@@ -41,13 +41,7 @@ impl Reader {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<Option<T>, HistoryError> {
-        let read = timeout(DEADLINE, self.read_in_turn(work)).await;
-        let outcome = read.unwrap_or(Err(HistoryError::Slow));
-        if outcome.as_ref().is_err_and(HistoryError::is_damage) {
-            tracing::error!("a read found the history damaged");
-            self.shared.inbox.tell_damage();
-        }
-        outcome
+        timeout(DEADLINE, self.read_in_turn(work)).await.unwrap_or(Err(HistoryError::Slow))
     }
 
     async fn read_in_turn<T: Send + 'static>(
@@ -55,7 +49,22 @@ impl Reader {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<Option<T>, HistoryError> {
         let slot = self.slot.clone().lock_owned().await;
-        let Some((slot, stop)) = self.open(slot).await? else { return Ok(None) };
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        let outcome = self.read_here(slot, generation, work).await;
+        if outcome.as_ref().is_err_and(HistoryError::is_damage) {
+            tracing::error!("a read found the history damaged");
+            self.shared.inbox.tell_damage(generation);
+        }
+        outcome
+    }
+
+    async fn read_here<T: Send + 'static>(
+        &self,
+        slot: Slot,
+        generation: u64,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, HistoryError> {
+        let Some((slot, stop)) = self.open(slot, generation).await? else { return Ok(None) };
         // A reader that gives up must not leave a long read behind that others wait for.
         let given_up = StopOnDrop(Arc::new(StdMutex::new(Some(stop))));
         let under_way = given_up.0.clone();
@@ -75,9 +84,12 @@ impl Reader {
         }
     }
 
-    /// A connection to the file that is written now.
-    async fn open(&self, mut slot: Slot) -> Result<Option<(Slot, Arc<InterruptHandle>)>, HistoryError> {
-        let generation = self.shared.generation.load(Ordering::Acquire);
+    /// A connection to the file of this generation, which is the one that is written now.
+    async fn open(
+        &self,
+        mut slot: Slot,
+        generation: u64,
+    ) -> Result<Option<(Slot, Arc<InterruptHandle>)>, HistoryError> {
         if let Some(open) = slot.as_ref().filter(|open| open.generation == generation) {
             let stop = open.stop.clone();
             return Ok(Some((slot, stop)));

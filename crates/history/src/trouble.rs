@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use protocol::{Code, Problem, Time, Warning};
+use protocol::{Code, Problem, Time, Warning, capital};
 use rusqlite::ErrorCode;
 
 /// Why something could not be read or written.
@@ -125,9 +125,4 @@ impl Aside {
             since,
         }
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -52,7 +52,9 @@ impl Writer {
         loop {
             let batch = self.shared.inbox.next();
             self.now_ms = newest_ms(&batch).unwrap_or(self.now_ms);
-            if self.shared.inbox.take_damage() {
+            // What a reader found in the file before this one says nothing about this one.
+            let now = self.shared.generation.load(Ordering::Acquire);
+            if self.shared.inbox.take_damage().is_some_and(|damaged| damaged == now) {
                 self.file = None;
                 self.replace();
             }

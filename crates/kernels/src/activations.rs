@@ -3,11 +3,18 @@
 use crate::matmul::Level;
 use crate::pool::{Cut, Pool};
 
+/// From so many rows on, weights are unpacked into panels. For those of AVX-512, activations lie in plain order.
+pub(crate) const MANY: usize = 6;
+/// Panels take so many rows at a time; the rows that are missing at the end are there and never looked at.
+const ROWS: usize = 16;
+
 /// A number of rows, each of `k` values.
 #[derive(Clone, Debug, Default)]
 pub struct Activations {
     k: usize,
     rows: usize,
+    /// Which instructions rounded them, and so which multiply them: the order of the values depends on it.
+    level: Level,
     /// Blocks lie in fours, as [`halves`] says.
     quads: bool,
     /// Whether the last fill rounded them.
@@ -62,6 +69,16 @@ impl Activations {
         (self.k / 32).next_multiple_of(16)
     }
 
+    /// Which instructions multiply them; the machine has them.
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Whether blocks lie in fours.
+    pub(crate) fn quads(&self) -> bool {
+        self.quads
+    }
+
     /// Values of a row.
     pub fn k(&self) -> usize {
         self.k
@@ -72,6 +89,43 @@ impl Activations {
         self.rows
     }
 
+    /// What rounding took away from each value; `values` are those of the last fill. Rounded and multiplied in their turn, they
+    /// make a product of some fourteen bits where eight are too few.
+    pub fn residue(&self, values: &[f32], out: &mut Vec<f32>) {
+        assert_eq!(values.len(), self.rows * self.k, "the values are not those that were taken");
+        out.clear();
+        out.extend_from_slice(values);
+        if !self.rounded {
+            return out.fill(0.0);
+        }
+        for (row, out) in out.chunks_exact_mut(self.k).enumerate() {
+            let (q, d) = (&self.q[row * self.q_stride()..], &self.d[row * self.d_stride()..]);
+            for (block, out) in out.chunks_exact_mut(32).enumerate() {
+                let d = d[if self.level == Level::Avx512Vnni { place(block) } else { block }];
+                let (first, second) = halves(block, self.quads);
+                for (half, at) in out.chunks_exact_mut(16).zip([first, second]) {
+                    for (out, q) in half.iter_mut().zip(&q[at..at + 16]) {
+                        *out -= d * f32::from(*q);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes room for so many rows of at most `k` values. What is not yet written to takes no memory.
+    pub fn reserve(&mut self, rows: usize, k: usize) {
+        let widest = Self { k, ..Self::default() };
+        let (rows, q, d) = (rows.next_multiple_of(ROWS), widest.q_stride(), widest.d_stride());
+        self.exact.reserve_exact((rows * k).saturating_sub(self.exact.len()));
+        self.q.reserve_exact((rows * q).saturating_sub(self.q.len()));
+        for floats in [&mut self.d, &mut self.s] {
+            floats.reserve_exact((rows * d).saturating_sub(floats.len()));
+        }
+        for sums in [&mut self.sums, &mut self.firsts] {
+            sums.reserve_exact((rows * d).saturating_sub(sums.len()));
+        }
+    }
+
     /// Takes rows of `k` values from `values`; rounds them if `k` is a multiple of 32, and keeps them as they are too if
     /// that cannot be or `exact` asks for it (see [`crate::Matrix::reads_floats`]).
     pub fn fill(&mut self, pool: &mut Pool, level: Level, values: &[f32], k: usize, exact: bool) {
@@ -79,7 +133,8 @@ impl Activations {
         let level = level.sound();
         self.k = k;
         self.rows = values.len() / k;
-        self.quads = level == Level::Avx512Vnni;
+        self.level = level;
+        self.quads = level == Level::Avx512Vnni && self.rows < MANY;
         self.rounded = k.is_multiple_of(32) && level != Level::Reference;
         self.exact.clear();
         if exact || !self.rounded {
@@ -90,12 +145,13 @@ impl Activations {
         }
         let (q_stride, d_stride, quads) = (self.q_stride(), self.d_stride(), self.quads);
         // What a row does not fill, `round_row` clears; so nothing has to be cleared here.
-        self.q.resize(self.rows * q_stride, 0);
+        let there = self.rows.next_multiple_of(ROWS);
+        self.q.resize(there * q_stride, 0);
         for floats in [&mut self.d, &mut self.s] {
-            floats.resize(self.rows * d_stride, 0.0);
+            floats.resize(there * d_stride, 0.0);
         }
         for sums in [&mut self.sums, &mut self.firsts] {
-            sums.resize(self.rows * d_stride, 0);
+            sums.resize(there * d_stride, 0);
         }
         let (q, d, s) = (Cut::new(&mut self.q), Cut::new(&mut self.d), Cut::new(&mut self.s));
         let (sums, firsts) = (Cut::new(&mut self.sums), Cut::new(&mut self.firsts));
@@ -126,30 +182,31 @@ fn round_row(level: Level, values: &[f32], out: &mut Rounded<'_>, quads: bool) {
         // SAFETY: `fill` made the level sound.
         Level::Avx512Vnni => return unsafe { round_row_avx512(values, out, quads) },
         // SAFETY: as above.
-        Level::Avx2 => return unsafe { round_row_avx2(values, out, quads) },
+        Level::Avx2 => return unsafe { round_row_avx2(values, out) },
         _ => {}
     }
-    let _ = level;
-    round_plain(values, out, quads);
+    let _ = (level, quads);
+    round_plain::<false>(values, out, false);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn round_row_avx512(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
-    round_plain(values, out, quads);
+    round_plain::<true>(values, out, quads);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn round_row_avx2(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
-    round_plain(values, out, quads);
+fn round_row_avx2(values: &[f32], out: &mut Rounded<'_>) {
+    round_plain::<false>(values, out, false);
 }
 
+/// `PLACED`: scales and sums stand at their [`place`].
 #[inline(always)]
-fn round_plain(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
+fn round_plain<const PLACED: bool>(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
     let blocks = values.len() / 32;
     for block in 0..out.d.len() {
-        let at = if quads { place(block) } else { block };
+        let at = if PLACED { place(block) } else { block };
         let (d, first, second) = match values.chunks_exact(32).nth(block) {
             Some(values) => round_block(values, halves(block, quads), out.q),
             None => (0.0, 0, 0),
@@ -186,9 +243,8 @@ fn round_block(values: &[f32], (first, second): (usize, usize), q: &mut [i8]) ->
     let mut sums = [0i32; 2];
     for ((part, at), sum) in values.chunks_exact(16).zip([first, second]).zip(&mut sums) {
         for (x, q) in part.iter().zip(&mut q[at..at + 16]) {
-            // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number, ties to even.
-            let whole = (x * inverse + 12_582_912.0) - 12_582_912.0;
-            *q = whole as i8;
+            // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the last bits.
+            *q = (x * inverse + 12_582_912.0).to_bits() as i8;
             *sum += i32::from(*q);
         }
     }

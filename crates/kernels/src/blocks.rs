@@ -1,7 +1,8 @@
 //! The block formats and what they mean, one value after another. Every fast path is tested against these. Source: ggml's
 //! `dequantize_row_*`.
 
-use crate::half::from_half;
+use crate::half::{from_half, to_half};
+use crate::pool::Pool;
 
 /// A block format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +68,31 @@ fn half_at(block: &[u8], at: usize) -> f32 {
 pub fn dequantise(kind: Kind, row: &[u8], out: &mut [f32]) {
     let (values, bytes) = kind.block();
     assert_eq!(row.len() / bytes * values, out.len(), "the row has another length");
+    match kind {
+        Kind::F32 => {
+            for (value, bytes) in out.iter_mut().zip(row.as_chunks().0) {
+                *value = f32::from_le_bytes(*bytes);
+            }
+        }
+        Kind::F16 => {
+            for (value, bytes) in out.iter_mut().zip(row.as_chunks().0) {
+                *value = from_half(u16::from_le_bytes(*bytes));
+            }
+        }
+        Kind::Bf16 => {
+            for (value, bytes) in out.iter_mut().zip(row.as_chunks().0) {
+                *value = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            }
+        }
+        _ => dequantise_blocks(kind, row, out),
+    }
+}
+
+fn dequantise_blocks(kind: Kind, row: &[u8], out: &mut [f32]) {
+    let (values, bytes) = kind.block();
     for (block, out) in row.chunks_exact(bytes).zip(out.chunks_exact_mut(values)) {
         match kind {
-            Kind::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-            Kind::F16 => out[0] = half_at(block, 0),
-            Kind::Bf16 => out[0] = f32::from_bits(u32::from(u16::from_le_bytes([block[0], block[1]])) << 16),
+            Kind::F32 | Kind::F16 | Kind::Bf16 => {}
             Kind::Q8_0 => {
                 let d = half_at(block, 0);
                 for (value, byte) in out.iter_mut().zip(&block[2..]) {
@@ -87,6 +108,37 @@ pub fn dequantise(kind: Kind, row: &[u8], out: &mut [f32]) {
             Kind::Q4K | Kind::Q5K => super_block(kind, block, out),
             Kind::Q6K => six_bits(block, out),
         }
+    }
+}
+
+/// Values of any format, in whole blocks of 32, as `Q8_0`: a block's largest becomes 127.
+pub fn quantise(pool: &mut Pool, kind: Kind, row: &[u8]) -> Vec<u8> {
+    /// Values that are looked at together.
+    const PIECE: usize = 1024;
+    let (of_block, block_bytes) = kind.block();
+    let count = row.len() / block_bytes * of_block;
+    assert!(count.is_multiple_of(32), "the values are not whole blocks");
+    let mut out = vec![0; Kind::Q8_0.row_bytes(count)];
+    pool.each_mut(&mut out, Kind::Q8_0.row_bytes(PIECE), 16, &|number, out| {
+        let mut values = [0f32; PIECE];
+        let values = &mut values[..out.len() / 34 * 32];
+        dequantise(kind, &row[number * kind.row_bytes(PIECE)..][..kind.row_bytes(values.len())], values);
+        for (values, out) in values.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<34>().0) {
+            quantise_block(values, out);
+        }
+    });
+    out
+}
+
+fn quantise_block(values: &[f32; 32], out: &mut [u8; 34]) {
+    let highest = values.iter().fold(0f32, |a, b| if b.abs() > a { b.abs() } else { a });
+    let d = to_half(highest / 127.0);
+    let scale = from_half(d);
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    out[..2].copy_from_slice(&d.to_le_bytes());
+    for (x, q) in values.iter().zip(&mut out[2..]) {
+        // Adding 1.5 * 2^23 rounds to the nearest whole number and leaves it in the last bits.
+        *q = ((x * inverse).clamp(-127.0, 127.0) + 12_582_912.0).to_bits() as u8;
     }
 }
 

@@ -1,5 +1,7 @@
 //! IEEE half precision in plain integers, and the view of bytes as halves.
 
+use crate::matmul::Level;
+
 /// A half as a float.
 #[inline]
 pub fn from_half(bits: u16) -> f32 {
@@ -34,7 +36,11 @@ pub fn to_half(value: f32) -> u16 {
     sign | ((rounded - 0x3800_0000) >> 13) as u16
 }
 
-/// Writes the nearest half of each value; both are as long as the shorter.
+/// The largest half that is finite.
+const LARGEST: f32 = 65504.0;
+
+/// Writes the nearest finite half of each value; both are as long as the shorter. Keys and values are kept so: attention
+/// gives some a weight of nothing, and nothing times infinite would be no number, in rows that do not see them.
 #[expect(unsafe_code, reason = "calls into instructions whose presence was asked for")]
 pub fn write_halves(values: &[f32], out: &mut [u16]) {
     #[cfg(target_arch = "x86_64")]
@@ -43,26 +49,70 @@ pub fn write_halves(values: &[f32], out: &mut [u16]) {
         return unsafe { write_halves_f16c(values, out) };
     }
     for (out, value) in out.iter_mut().zip(values) {
-        *out = to_half(*value);
+        *out = to_half(finite(*value));
     }
+}
+
+/// Within what a half can say; also what is no number.
+#[expect(clippy::manual_clamp, reason = "clamp would leave what is no number, which vectors do not")]
+#[inline]
+fn finite(value: f32) -> f32 {
+    value.min(LARGEST).max(-LARGEST)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector loads and stores")]
 #[target_feature(enable = "avx,f16c")]
 fn write_halves_f16c(values: &[f32], out: &mut [u16]) {
-    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm_storeu_si128, _mm256_cvtps_ph, _mm256_loadu_ps};
+    use std::arch::x86_64::{
+        _MM_FROUND_TO_NEAREST_INT, _mm_storeu_si128, _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_max_ps,
+        _mm256_min_ps, _mm256_set1_ps,
+    };
     let mut eights = out.chunks_exact_mut(8).zip(values.chunks_exact(8));
     for (out, values) in &mut eights {
         // SAFETY: both have eight.
         unsafe {
-            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(values.as_ptr()));
+            let values = _mm256_min_ps(_mm256_loadu_ps(values.as_ptr()), _mm256_set1_ps(LARGEST));
+            let values = _mm256_max_ps(values, _mm256_set1_ps(-LARGEST));
+            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
             _mm_storeu_si128(out.as_mut_ptr().cast(), halves);
         }
     }
     let done = out.len().min(values.len()) / 8 * 8;
     for (out, value) in out[done..].iter_mut().zip(&values[done..]) {
-        *out = to_half(*value);
+        *out = to_half(finite(*value));
+    }
+}
+
+/// Makes floats of halves, with the instructions of a level that the machine has.
+#[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
+pub(crate) fn widen(level: Level, halves: &[u16], out: &mut Vec<f32>) {
+    out.resize(halves.len(), 0.0);
+    #[cfg(target_arch = "x86_64")]
+    if matches!(level, Level::Avx512Vnni | Level::Avx2) {
+        // SAFETY: both levels have the instructions.
+        return unsafe { widen_f16c(halves, out) };
+    }
+    let _ = level;
+    for (out, half) in out.iter_mut().zip(halves) {
+        *out = from_half(*half);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector loads and stores")]
+#[target_feature(enable = "avx,f16c")]
+fn widen_f16c(halves: &[u16], out: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    for (out, halves) in out.chunks_exact_mut(8).zip(halves.chunks_exact(8)) {
+        // SAFETY: both have eight.
+        unsafe {
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(halves.as_ptr().cast())));
+        };
+    }
+    let done = halves.len() / 8 * 8;
+    for (out, half) in out[done..].iter_mut().zip(&halves[done..]) {
+        *out = from_half(*half);
     }
 }
 

@@ -3,21 +3,18 @@
 
 use std::ops::Range;
 
-use crate::activations::Activations;
+use crate::activations::{Activations, MANY};
 use crate::blocks::{Kind, dequantise};
 use crate::plain;
 use crate::pool::Pool;
 
 /// Rows of weights that a thread takes at a time.
 const TILE: usize = 16;
-/// From so many rows of activations on, unpacking a panel pays.
-#[cfg(target_arch = "x86_64")]
-const MANY: usize = 6;
 /// Matrices of one call.
 const MOST_JOBS: usize = 4;
 
 /// Which instructions compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
     /// AVX-512 with VNNI.
     Avx512Vnni,
@@ -26,6 +23,7 @@ pub enum Level {
     /// AArch64's vectors.
     Neon,
     /// Plain code.
+    #[default]
     Portable,
     /// Plain floats with nothing rounded: what the others are measured against.
     Reference,
@@ -42,12 +40,16 @@ pub fn level() -> Level {
             return Level::Avx2;
         }
     }
-    #[cfg(target_arch = "aarch64")]
-    {
-        return Level::Neon;
-    }
-    #[cfg(not(target_arch = "aarch64"))]
-    Level::Portable
+    if cfg!(target_arch = "aarch64") { Level::Neon } else { Level::Portable }
+}
+
+/// Whether long prompts go through tiles (AMX), which multiply sixteen rows by sixteen columns at once. The first to ask
+/// tries them, and on Linux asks the system for them: a process that shuts itself in does so before.
+pub fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return crate::avx512::has_tiles();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 impl Level {
@@ -141,6 +143,10 @@ unsafe impl Sync for Out {}
 
 #[expect(unsafe_code, reason = "threads write disjoint columns of one slice")]
 impl Out {
+    pub(crate) fn new(out: &mut [f32]) -> Self {
+        Self(out.as_mut_ptr())
+    }
+
     /// A place in the result.
     ///
     /// # Safety
@@ -162,10 +168,10 @@ impl Out {
     }
 }
 
-/// Multiplies every row of `x` with every row of each matrix, of which there are at most four. All matrices have rows as
-/// long as those of `x`. Allocates nothing once its threads have made panels of the largest size.
-pub fn matmul(pool: &mut Pool, level: Level, x: &Activations, jobs: &mut [Job<'_>]) {
-    let level = level.sound();
+/// Multiplies every row of `x` with every row of each matrix, of which there are at most four, with the instructions that
+/// `x` was made for. All matrices have rows as long as those of `x`. Allocates nothing once its threads have made panels of
+/// the largest size.
+pub fn matmul(pool: &mut Pool, x: &Activations, jobs: &mut [Job<'_>]) {
     assert!(jobs.len() <= MOST_JOBS, "too many matrices in one call");
     let mut outs: [Option<(Matrix<'_>, Out)>; MOST_JOBS] = [None; MOST_JOBS];
     let mut tiles = 0;
@@ -176,7 +182,7 @@ pub fn matmul(pool: &mut Pool, level: Level, x: &Activations, jobs: &mut [Job<'_
             !(job.matrix.reads_floats() && x.exact.is_empty() && x.rows() > 0),
             "the activations were not kept as they are"
         );
-        *place = Some((job.matrix, Out(job.out.as_mut_ptr())));
+        *place = Some((job.matrix, Out::new(job.out)));
         tiles += job.matrix.n.div_ceil(TILE);
     }
     // A barrier costs a microsecond, a tile less: a few tiles at a time.
@@ -187,7 +193,7 @@ pub fn matmul(pool: &mut Pool, level: Level, x: &Activations, jobs: &mut [Job<'_
             for (matrix, out) in outs.iter().flatten() {
                 let here = matrix.n.div_ceil(TILE);
                 if at < here {
-                    tile(level, matrix, x, at * TILE..((at + 1) * TILE).min(matrix.n), out);
+                    tile(matrix, x, at * TILE..((at + 1) * TILE).min(matrix.n), out);
                     break;
                 }
                 at -= here;
@@ -197,12 +203,18 @@ pub fn matmul(pool: &mut Pool, level: Level, x: &Activations, jobs: &mut [Job<'_
 }
 
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
-fn tile(level: Level, matrix: &Matrix<'_>, x: &Activations, columns: Range<usize>, out: &Out) {
+fn tile(matrix: &Matrix<'_>, x: &Activations, columns: Range<usize>, out: &Out) {
+    let level = x.level();
     #[cfg(target_arch = "x86_64")]
-    if level == Level::Avx512Vnni && x.rows() >= MANY && !matrix.reads_floats() {
-        // SAFETY: `matmul` made the level sound; `x` is rounded, because quantised rows are whole blocks; the columns of
-        // this tile are this thread's alone.
+    if level == Level::Avx512Vnni && !x.quads() && !matrix.reads_floats() {
+        // SAFETY: `x` carries a level that this machine has; it is rounded, because quantised rows are whole blocks; the
+        // columns of this tile are this thread's alone.
         return unsafe { crate::avx512::panel(matrix, columns.start, columns.end, x, out) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Avx2 && x.rows() >= MANY && !matrix.reads_floats() {
+        // SAFETY: as above.
+        return unsafe { crate::avx2::panel(matrix, columns, x, out) };
     }
     let mut first = 0;
     while first < x.rows() {
@@ -234,7 +246,7 @@ fn rows<const M: usize>(
     first: usize,
     out: &Out,
 ) {
-    // SAFETY, all three: `matmul` made the level sound and checked the sizes; the columns are this thread's alone.
+    // SAFETY, all three: `x` carries a level that this machine has, `matmul` checked the sizes; the columns are this thread's alone.
     match level {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: see above.

@@ -1,5 +1,5 @@
-//! Products without special instructions: what every machine can do, what the vector levels fall back on for parts that
-//! do not matter, and, with nothing rounded, what all of them are measured against.
+//! Products without special instructions: what every machine can do, the frame in which NEON makes its products, and, with
+//! nothing rounded, what all levels are measured against.
 
 use crate::activations::{Activations, halves};
 use crate::blocks::{Block, Kind, dequantise};

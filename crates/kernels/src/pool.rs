@@ -3,7 +3,8 @@
 
 #![expect(unsafe_code, reason = "the closure of one call is lent to threads that outlive it")]
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -11,32 +12,71 @@ use std::thread::JoinHandle;
 const SPINS: u32 = 300;
 /// Yields before it sleeps.
 const YIELDS: u32 = 40;
+/// Bits of a ticket that count items; those above count rounds.
+const ITEM_BITS: u32 = 24;
+/// The item of a round that is over: behind every one that any round has.
+const OVER: u64 = (1 << ITEM_BITS) - 1;
 
-/// The work of one call, with its lifetime taken off.
-#[derive(Clone, Copy)]
-struct Task(*const (dyn Fn(usize) + Sync + 'static));
+/// The work of one call.
+struct Call<'a> {
+    work: &'a (dyn Fn(usize) + Sync),
+}
 
-// SAFETY: the closure behind the pointer is Sync, and `run` outlives every use of it.
-unsafe impl Send for Task {}
+/// A place that shares its cache lines with nothing else: what one thread writes often must not slow what others read.
+#[repr(align(128))]
+struct Apart<T>(T);
 
 struct Shared {
-    /// Grows by one for each call.
-    round: AtomicUsize,
-    next: AtomicUsize,
+    /// The round, which grows by one for each call, and the next item that nobody has taken.
+    ticket: Apart<AtomicU64>,
+    /// What this round is; written before its ticket.
+    round: Apart<Round>,
+    /// Items that helpers have done in this round.
+    done: Apart<AtomicUsize>,
+    sleeping: Apart<AtomicUsize>,
+    desk: Mutex<Desk>,
+    /// Work has come.
+    wake: Condvar,
+    /// More threads may compute. Until then, helpers beyond the limit sleep, whatever work comes.
+    more: Condvar,
+}
+
+struct Round {
+    call: AtomicPtr<Call<'static>>,
     items: AtomicUsize,
-    /// Helpers that are at this round's work. One that comes late finds no task, and nobody waits for it.
-    busy: AtomicUsize,
-    /// Threads that may compute, the caller's included; helpers beyond it leave the round to the others.
+    /// Threads that may compute, the caller's included; helpers beyond it sleep.
     limit: AtomicUsize,
     panicked: AtomicBool,
-    desk: Mutex<Desk>,
-    wake: Condvar,
+}
+
+impl Shared {
+    fn may_compute(&self, number: usize) -> bool {
+        number < self.round.0.limit.load(Ordering::Relaxed)
+    }
+
+    fn number_of_round(&self) -> u64 {
+        self.ticket.0.load(Ordering::Acquire) >> ITEM_BITS
+    }
+
+    /// Takes the next item of a round, if the round goes on and has one.
+    fn take(&self, round: u64, items: usize) -> Option<usize> {
+        let mut ticket = self.ticket.0.load(Ordering::Acquire);
+        loop {
+            let item = (ticket & OVER) as usize;
+            if ticket >> ITEM_BITS != round || item >= items {
+                return None;
+            }
+            match self.ticket.0.compare_exchange_weak(ticket, ticket + 1, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Some(item),
+                Err(now) => ticket = now,
+            }
+        }
+    }
 }
 
 #[derive(Default)]
 struct Desk {
-    task: Option<Task>,
-    sleeping: usize,
     leave: bool,
 }
 
@@ -60,14 +100,18 @@ impl Pool {
     /// A pool that computes with `threads` threads, the caller's included. If the system has none to give, with fewer.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            round: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            items: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
-            limit: AtomicUsize::new(threads.max(1)),
-            panicked: AtomicBool::new(false),
+            ticket: Apart(AtomicU64::new(0)),
+            round: Apart(Round {
+                call: AtomicPtr::new(std::ptr::null_mut()),
+                items: AtomicUsize::new(0),
+                limit: AtomicUsize::new(threads.max(1)),
+                panicked: AtomicBool::new(false),
+            }),
+            done: Apart(AtomicUsize::new(0)),
+            sleeping: Apart(AtomicUsize::new(0)),
             desk: Mutex::new(Desk::default()),
             wake: Condvar::new(),
+            more: Condvar::new(),
         });
         let helpers = (1..threads)
             .map_while(|number| {
@@ -85,44 +129,63 @@ impl Pool {
 
     /// Threads that compute, the caller's included.
     pub fn threads(&self) -> usize {
-        self.shared.limit.load(Ordering::Relaxed).min(self.helpers.len() + 1)
+        self.shared.round.0.limit.load(Ordering::Relaxed).min(self.helpers.len() + 1)
     }
 
     /// Computes with so many threads from now on, at least one and at most those that it began with.
     pub fn limit(&mut self, threads: usize) {
-        self.shared.limit.store(threads.max(1), Ordering::Relaxed);
+        let _desk = locked(&self.shared);
+        self.shared.round.0.limit.store(threads.max(1), Ordering::Relaxed);
+        self.shared.more.notify_all();
     }
 
-    /// Calls `work` once for each number below `items`, on all threads; returns when all are done.
+    /// Calls `work` once for each number below `items`, on all threads; returns when all are done. A helper that comes late
+    /// finds nothing left, and nobody waits for it.
     pub fn run(&mut self, items: usize, work: &(dyn Fn(usize) + Sync)) {
         if self.threads() < 2 || items < 2 {
             (0..items).for_each(work);
             return;
         }
+        assert!(items < 1 << ITEM_BITS, "too many items in one call");
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. A helper takes the task from the desk and counts itself into `busy` under one
-        // lock; `Close` takes it off the desk and waits for `busy` to be 0, also when `work` panics here.
-        let task = Task(unsafe {
-            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync + 'static)>(
-                work,
-            )
-        });
-        let sleeping = {
-            let mut desk = locked(shared);
-            desk.task = Some(task);
-            shared.next.store(0, Ordering::Relaxed);
-            shared.items.store(items, Ordering::Relaxed);
-            shared.round.fetch_add(1, Ordering::Release);
-            desk.sleeping
-        };
-        if sleeping > 0 {
+        let mut call = Call { work };
+        shared.done.0.store(0, Ordering::Relaxed);
+        // Whoever sees these items sees that the round before them is over.
+        shared.round.0.items.store(items, Ordering::Release);
+        // The lifetime goes here. Nobody looks at the call but who has taken one of its items, and below all items are
+        // waited for, also when `work` panics.
+        shared.round.0.call.store((&raw mut call).cast(), Ordering::Relaxed);
+        let round = shared.number_of_round() + 1;
+        // In one order with what a helper does before it sleeps: either it sees the round, or it is seen here.
+        shared.ticket.0.store(round << ITEM_BITS, Ordering::SeqCst);
+        if shared.sleeping.0.load(Ordering::SeqCst) > 0 {
+            // Under the lock, since one that looked before this round is not asleep yet.
+            drop(locked(shared));
             shared.wake.notify_all();
         }
-        {
-            let _close = Close(shared);
-            take(shared, work);
+        let mut mine = 0;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(item) = shared.take(round, items) {
+                mine += 1;
+                work(item);
+            }
+        }));
+        // After a panic, what nobody has begun is not begun.
+        while shared.take(round, items).is_some() {
+            mine += 1;
         }
-        assert!(!shared.panicked.swap(false, Ordering::AcqRel), "a compute thread panicked");
+        let mut looks = 0u32;
+        while shared.done.0.load(Ordering::Acquire) + mine < items {
+            looks += 1;
+            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        // A helper that wakes up in this round only after it may read the next one's number of items: to it, too, nothing is left.
+        shared.ticket.0.store(round << ITEM_BITS | OVER, Ordering::Release);
+        let panicked = shared.round.0.panicked.swap(false, Ordering::AcqRel);
+        if let Err(cause) = result {
+            resume_unwind(cause);
+        }
+        assert!(!panicked, "a compute thread panicked");
     }
 
     /// Cuts `out` into pieces of `size` and gives each, with its number, to `work`, on all threads; `share` pieces at a time.
@@ -172,64 +235,68 @@ impl<'a, T> Cut<'a, T> {
     }
 }
 
-/// Ends a round when it goes: no helper may begin, and those that have begun are waited for.
-struct Close<'a>(&'a Shared);
-
-impl Drop for Close<'_> {
-    fn drop(&mut self) {
-        locked(self.0).task = None;
-        let mut looks = 0u32;
-        while self.0.busy.load(Ordering::Acquire) > 0 {
-            looks += 1;
-            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
-        }
-    }
-}
-
-fn take(shared: &Shared, work: &(dyn Fn(usize) + Sync)) {
-    let items = shared.items.load(Ordering::Relaxed);
-    loop {
-        let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        if number >= items {
-            return;
-        }
-        work(number);
-    }
-}
-
 fn help(shared: &Shared, number: usize) {
     let mut seen = 0;
     loop {
         let mut looks = 0;
-        while shared.round.load(Ordering::Acquire) == seen && looks < SPINS + YIELDS {
+        while shared.number_of_round() == seen && looks < SPINS + YIELDS && shared.may_compute(number) {
             looks += 1;
             if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        let task = {
-            let mut desk = locked(shared);
-            while shared.round.load(Ordering::Acquire) == seen && !desk.leave {
-                desk.sleeping += 1;
-                desk = shared.wake.wait(desk).unwrap_or_else(PoisonError::into_inner);
-                desk.sleeping -= 1;
-            }
-            if desk.leave {
+        if !shared.may_compute(number) || shared.number_of_round() == seen {
+            if !sleep(shared, number, seen) {
                 return;
             }
-            seen = shared.round.load(Ordering::Acquire);
-            // The limit was set by the caller of this round, before it put the task on the desk.
-            let mine = desk.task.filter(|_| number < shared.limit.load(Ordering::Relaxed));
-            if mine.is_some() {
-                shared.busy.fetch_add(1, Ordering::Relaxed);
-            }
-            mine
-        };
-        let Some(Task(work)) = task else { continue };
-        // SAFETY: this helper is counted in `busy`, and the round's caller waits until that is 0.
-        let work = unsafe { &*work };
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| take(shared, work))).is_err() {
-            shared.panicked.store(true, Ordering::Release);
+            continue;
         }
-        shared.busy.fetch_sub(1, Ordering::Release);
+        seen = shared.number_of_round();
+        work(shared, seen);
+    }
+}
+
+/// Until there is a round after `seen` that this helper may work on, or all leave; whether to go on.
+fn sleep(shared: &Shared, number: usize, seen: u64) -> bool {
+    let mut desk = locked(shared);
+    while !desk.leave && !shared.may_compute(number) {
+        desk = shared.more.wait(desk).unwrap_or_else(PoisonError::into_inner);
+    }
+    shared.sleeping.0.fetch_add(1, Ordering::SeqCst);
+    while !desk.leave
+        && shared.may_compute(number)
+        && shared.ticket.0.load(Ordering::SeqCst) >> ITEM_BITS == seen
+    {
+        desk = shared.wake.wait(desk).unwrap_or_else(PoisonError::into_inner);
+    }
+    shared.sleeping.0.fetch_sub(1, Ordering::Relaxed);
+    !desk.leave
+}
+
+/// Does what is left of a round.
+fn work(shared: &Shared, round: u64) {
+    /// Counts when it goes, also in a panic: the caller waits for every item that was taken.
+    struct Done<'a>(&'a AtomicUsize, usize);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            if self.1 > 0 {
+                self.0.fetch_add(self.1, Ordering::Release);
+            }
+        }
+    }
+    // These may be of a later round already. Then nothing can be taken by the number of this one: it was over before they
+    // were written.
+    let items = shared.round.0.items.load(Ordering::Acquire);
+    let call = shared.round.0.call.load(Ordering::Relaxed);
+    let mut done = Done(&shared.done.0, 0);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        while let Some(item) = shared.take(round, items) {
+            done.1 += 1;
+            // SAFETY: an item of this round was taken, and its caller waits until `done` has counted it. So `items` and
+            // `call`, which were read before, are this round's: they are overwritten only after that wait.
+            (unsafe { &*call }.work)(item);
+        }
+    }));
+    if result.is_err() {
+        shared.round.0.panicked.store(true, Ordering::Release);
     }
 }
 
@@ -237,8 +304,24 @@ impl Drop for Pool {
     fn drop(&mut self) {
         locked(&self.shared).leave = true;
         self.shared.wake.notify_all();
+        self.shared.more.notify_all();
         for helper in self.helpers.drain(..) {
             let _ = helper.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_is_over_gives_nothing_away_whatever_number_of_items_is_read_with_it() {
+        let mut pool = Pool::new(2);
+        for items in [2, 5, 3] {
+            pool.run(items, &|_| {});
+            let round = pool.shared.number_of_round();
+            assert_eq!(pool.shared.take(round, OVER as usize), None, "the next round may have as many");
         }
     }
 }

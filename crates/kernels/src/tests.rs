@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use super::*;
 
 /// What this machine can run.
-fn levels() -> Vec<Level> {
+pub(crate) fn levels() -> Vec<Level> {
     match level() {
         Level::Avx512Vnni => vec![Level::Avx512Vnni, Level::Avx2, Level::Portable, Level::Reference],
         Level::Avx2 => vec![Level::Avx2, Level::Portable, Level::Reference],
+        Level::Neon => vec![Level::Neon, Level::Portable, Level::Reference],
         _ => vec![Level::Portable, Level::Reference],
     }
 }
@@ -70,6 +71,65 @@ fn plain(kind: Kind, bytes: &[u8], k: usize, n: usize, x: &[f32]) -> (Vec<f32>, 
     (out, size)
 }
 
+/// Positions of a page in these tests.
+const PAGE: usize = 2 * KEY_BLOCK;
+
+/// Keys and values of some positions, as pages and as they are.
+struct Cache {
+    pages: Vec<(Vec<u16>, Vec<u16>)>,
+    /// For each key-value head and position, the key and the value.
+    plain: Vec<Vec<(Vec<f32>, Vec<f32>)>>,
+    groups: usize,
+}
+
+impl Cache {
+    fn random(length: usize, groups: usize, width: usize, random: &mut Random) -> Self {
+        let count = length.div_ceil(PAGE);
+        // What is not filled is as bad as it can be: nobody may look at it.
+        let nothing = to_half(f32::NAN);
+        let mut pages = vec![(vec![nothing; PAGE * width], vec![nothing; PAGE * width]); count * groups];
+        let mut plain = vec![Vec::new(); groups];
+        for (head, plain) in plain.iter_mut().enumerate() {
+            for position in 0..length {
+                let mut half = || (0..width).map(|_| to_half(random.float())).collect::<Vec<u16>>();
+                let (key, value) = (half(), half());
+                let (page, at) = (&mut pages[position / PAGE * groups + head], position % PAGE);
+                for (number, key) in key.iter().enumerate() {
+                    page.0[at / KEY_BLOCK * KEY_BLOCK * width + number * KEY_BLOCK + at % KEY_BLOCK] = *key;
+                }
+                page.1[at * width..][..width].copy_from_slice(&value);
+                let floats = |halves: Vec<u16>| halves.into_iter().map(from_half).collect::<Vec<f32>>();
+                plain.push((floats(key), floats(value)));
+            }
+        }
+        Self { pages, plain, groups }
+    }
+
+    fn page(&self, head: usize, number: usize) -> Page<'_> {
+        let (keys, values) = &self.pages[number * self.groups + head];
+        Page { keys, values }
+    }
+
+    fn plain(&self, look: &Attention, before: usize, queries: &[f32]) -> Vec<f32> {
+        let mut out = Vec::new();
+        for (number, query) in queries.chunks_exact(look.width).enumerate() {
+            let (row, head) = (number / look.heads, number % look.heads / (look.heads / look.kv_heads));
+            let length = before + if look.causal { row + 1 } else { 1 };
+            let seen = &self.plain[head][length.saturating_sub(look.window.unwrap_or(length))..length];
+            let weight = |key: &[f32]| {
+                let score: f64 = query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                (score * f64::from(look.scale)).exp()
+            };
+            let total: f64 = seen.iter().map(|(key, _)| weight(key)).sum();
+            for lane in 0..look.width {
+                let sum: f64 = seen.iter().map(|(key, value)| weight(key) * f64::from(value[lane])).sum();
+                out.push((sum / total) as f32);
+            }
+        }
+        out
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -78,7 +138,7 @@ proptest! {
         kind in prop::sample::select(&Kind::ALL[..]),
         blocks in 1usize..40,
         n in 1usize..40,
-        rows in 1usize..24,
+        rows in 1usize..40,
         threads in 1usize..4,
         seed in 1u64..u64::MAX,
     ) {
@@ -94,7 +154,7 @@ proptest! {
             let mut out = vec![0.0; rows * n];
             let mut activations = Activations::default();
             activations.fill(&mut Pool::new(threads), level, &x, k, matrix.reads_floats());
-            matmul(&mut Pool::new(threads), level, &activations, &mut [Job { matrix, out: &mut out }]);
+            matmul(&mut Pool::new(threads), &activations, &mut [Job { matrix, out: &mut out }]);
             for ((made, expected), slack) in out.iter().zip(&expected).zip(&slack) {
                 let slack = slack + 1e-4 * (1.0 + expected.abs());
                 prop_assert!((made - expected).abs() <= slack, "{level:?} {kind:?}: {made} for {expected}, slack {slack}");
@@ -109,55 +169,71 @@ proptest! {
             let alone = rows / 2;
             let mut single = vec![0.0; n];
             activations.fill(&mut Pool::new(1), level, &x[alone * k..][..k], k, matrix.reads_floats());
-            matmul(&mut Pool::new(1), level, &activations, &mut [Job { matrix, out: &mut single }]);
+            matmul(&mut Pool::new(1), &activations, &mut [Job { matrix, out: &mut single }]);
             prop_assert_eq!(&single[..], &out[alone * n..][..n]);
         }
     }
 
     #[test]
-    fn attention_agrees_with_plain_arithmetic(
-        length in 1usize..70, heads in 1usize..20, width in prop::sample::select(vec![16usize, 64, 24, 10]),
-        window in 1usize..80, seed in 1u64..u64::MAX,
+    fn attention_agrees_with_plain_arithmetic_whatever_the_neighbours_and_the_threads(
+        before in 0usize..300, rows in 1usize..30, groups in 1usize..3, group in 1usize..9,
+        width in prop::sample::select(vec![16usize, 64, 24, 10, 112]),
+        window in prop::option::of(1usize..200), causal in any::<bool>(), threads in 1usize..4, seed in 1u64..u64::MAX,
     ) {
-        const PAGE: usize = 32;
         let mut random = Random(seed);
-        let mut halves = |n: usize| (0..n).map(|_| to_half(random.float())).collect::<Vec<u16>>();
-        let pages: Vec<(Vec<u16>, Vec<u16>)> =
-            (0..length.div_ceil(PAGE)).map(|_| (halves(PAGE * width), halves(PAGE * width))).collect();
-        let queries: Vec<f32> = halves(heads * width).into_iter().map(|q| 4.0 * from_half(q)).collect();
-        let at = |values: &[u16], position: usize| -> Vec<f64> {
-            values[position % PAGE * width..][..width].iter().map(|h| f64::from(from_half(*h))).collect()
-        };
-        let from = length.saturating_sub(window);
-        let mut expected = Vec::new();
-        for query in queries.chunks_exact(width) {
-            let weight = |position: usize| {
-                let key = at(&pages[position / PAGE].0, position);
-                let score: f64 = query.iter().zip(&key).map(|(q, k)| f64::from(*q) * k).sum();
-                (score / (width as f64).sqrt()).exp()
-            };
-            let total: f64 = (from..length).map(weight).sum();
-            for lane in 0..width {
-                let sum: f64 = (from..length).map(|p| weight(p) * at(&pages[p / PAGE].1, p)[lane]).sum();
-                expected.push((sum / total) as f32);
-            }
-        }
+        let heads = groups * group;
+        let look = Attention { level: level(), heads, kv_heads: groups, width, page: PAGE, window, causal, scale: 1.0 / (width as f32).sqrt() };
+        let cache = Cache::random(before + rows, groups, width, &mut random);
+        let queries: Vec<f32> = (0..rows * heads * width).map(|_| 4.0 * random.float()).collect();
+        let expected = cache.plain(&look, before, &queries);
+        let stretch = |row, rows, position| Stretch { row, rows, position: if causal { position } else { before }, sequence: 0 };
         for level in levels() {
-            let mut out = vec![0.0; heads * width];
-            let scale = 1.0 / (width as f32).sqrt();
-            let view = Attention { level, width, from, length, page: PAGE, scale };
-            view.run(&queries, |n| Page { keys: &pages[n].0, values: &pages[n].1 }, &mut out);
-            for (made, expected) in out.iter().zip(&expected) {
+            let look = Attention { level, ..look };
+            let run = |threads: usize, stretches: &[Stretch], queries: &[f32]| {
+                let mut out = vec![0.0; queries.len()];
+                look.run(&mut Pool::new(threads), &mut Partials::default(), stretches, queries, &|_, head, n| cache.page(head, n), &mut out);
+                out
+            };
+            let made = run(threads, &[stretch(0, rows, before)], &queries);
+            for (made, expected) in made.iter().zip(&expected) {
                 prop_assert!((made - expected).abs() < 1e-4, "{level:?}: {made} for {expected}");
+            }
+            // The same bits in two pieces, and alone.
+            let cut = rows / 2;
+            if cut > 0 {
+                let two = [stretch(0, cut, before), stretch(cut, rows - cut, before + cut)];
+                prop_assert_eq!(&run(1, &two, &queries), &made);
+            }
+            let alone = run(threads, &[stretch(0, 1, before + cut)], &queries[cut * heads * width..][..heads * width]);
+            prop_assert_eq!(&alone[..], &made[cut * heads * width..][..heads * width]);
+        }
+    }
+
+    #[test]
+    fn rounded_weights_are_near_what_they_were(blocks in 1usize..120, threads in 1usize..4, seed in 1u64..u64::MAX) {
+        let mut random = Random(seed);
+        let values: Vec<f32> = (0..blocks * 32).map(|_| 3.0 * random.float()).collect();
+        let plain: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = quantise(&mut Pool::new(threads), Kind::F32, &plain);
+        let mut back = vec![0.0; values.len()];
+        dequantise(Kind::Q8_0, &bytes, &mut back);
+        for (block, back) in values.chunks(32).zip(back.chunks(32)) {
+            let highest = block.iter().fold(0f32, |a, b| a.max(b.abs()));
+            for (value, back) in block.iter().zip(back) {
+                prop_assert!((value - back).abs() <= highest * 0.0045, "{} for {}", back, value);
             }
         }
     }
 
     #[test]
-    fn many_halves_are_the_halves_of_each(values in prop::collection::vec(-70000f32..70000.0, 0..40)) {
+    fn many_halves_are_the_halves_of_each_and_finite(mut values in prop::collection::vec(-70000f32..70000.0, 0..40)) {
+        values.extend([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e30]);
         let mut out = vec![0; values.len()];
         write_halves(&values, &mut out);
-        prop_assert_eq!(out, values.into_iter().map(to_half).collect::<Vec<u16>>());
+        for (half, value) in out.into_iter().zip(values) {
+            prop_assert!(from_half(half).is_finite());
+            prop_assert!(value.is_nan() || half == to_half(value.clamp(-65504.0, 65504.0)));
+        }
     }
 
     #[test]
@@ -217,6 +293,41 @@ fn a_pool_with_a_limit_computes_with_no_more_threads_than_that() {
     }
 }
 
+/// How often a thread of this process, by its name, has given the processor up, and whether it sleeps; once it has a name.
+#[cfg(target_os = "linux")]
+fn thread(name: &str) -> Option<(u64, bool)> {
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let Ok(status) = std::fs::read_to_string(task.path().join("status")) else { continue };
+        let field = |key: &str| {
+            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+            line.split_whitespace().nth(1).unwrap().to_owned()
+        };
+        if field("Name:") == name {
+            return Some((field("voluntary_ctxt_switches:").parse().unwrap(), field("State:") == "S"));
+        }
+    }
+    None
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn helpers_beyond_the_limit_sleep_while_the_others_work() {
+    let mut pool = Pool::new(40);
+    let rounds = |pool: &mut Pool, n| (0..n).for_each(|_| pool.run(8, &|number| assert!(number < 8)));
+    rounds(&mut pool, 10);
+    pool.limit(2);
+    // Those that were awake go to sleep once; then nothing wakes them.
+    while !thread("compute-39").is_some_and(|(_, sleeps)| sleeps) {
+        rounds(&mut pool, 1);
+        std::thread::yield_now();
+    }
+    let before = thread("compute-39");
+    rounds(&mut pool, 2000);
+    assert_eq!(thread("compute-39"), before);
+    pool.limit(40);
+    rounds(&mut pool, 10);
+}
+
 #[test]
 fn a_panic_in_a_helper_reaches_the_caller_and_the_pool_goes_on() {
     let mut pool = Pool::new(2);
@@ -224,6 +335,43 @@ fn a_panic_in_a_helper_reaches_the_caller_and_the_pool_goes_on() {
         pool.run(64, &|n| assert!(n != 40, "on purpose"));
     }));
     assert!(caught.is_err());
+}
+
+#[test]
+fn a_panic_of_caller_and_helper_at_once_is_one_panic_and_the_next_round_is_sound() {
+    let mut pool = Pool::new(2);
+    for _ in 0..20 {
+        let arrived = AtomicU32::new(0);
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // Two items, each of which waits for the other: so both threads have one.
+            pool.run(2, &|_| {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+                panic!("on purpose");
+            });
+        }));
+        assert!(caught.is_err());
+        let sum = AtomicU32::new(0);
+        pool.run(100, &|n| {
+            sum.fetch_add(n as u32, Ordering::Relaxed);
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 4950);
+    }
+}
+
+#[test]
+fn many_short_rounds_of_any_size_lose_no_item() {
+    let mut pool = Pool::new(3);
+    for round in 0..20_000usize {
+        let items = 2 + round % 7;
+        let sum = AtomicU32::new(0);
+        pool.run(items, &|n| {
+            sum.fetch_add(1 << (4 * n), Ordering::Relaxed);
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 0x1111_1111 >> (4 * (8 - items)));
+    }
 }
 
 #[test]
@@ -257,7 +405,7 @@ fn matrices_of_a_models_size_agree_on_all_levels() {
                 let [a, b, c] = &mut outs;
                 let job =
                     |at: usize, out| Job { matrix: Matrix::new(kind, &all[at], k, sizes[at]).unwrap(), out };
-                matmul(&mut pool, level, &activations, &mut [job(0, a), job(1, b), job(2, c)]);
+                matmul(&mut pool, &activations, &mut [job(0, a), job(1, b), job(2, c)]);
             }
             let outs = outs.concat();
             let first = first.get_or_insert_with(|| outs.clone());
@@ -268,5 +416,44 @@ fn matrices_of_a_models_size_agree_on_all_levels() {
             let apart = (distance / size).sqrt();
             assert!(apart < most, "{level:?} {kind:?} {k}: {apart}");
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn rows_that_end_in_two_blocks_give_the_same_bits_beside_seven_others_alone_and_in_a_panel(
+        kind in prop::sample::select(vec![Kind::Q4_0, Kind::Q4_1, Kind::Q5_0, Kind::Q5_1, Kind::Q8_0]),
+        sixteens in 1usize..4,
+        n in 8usize..40,
+        rows in 1usize..6,
+        seed in 1u64..u64::MAX,
+    ) {
+        let mut random = Random(seed);
+        let k = 32 * (sixteens * 16 + 2);
+        let bytes = matrix(kind, k, n, &mut random);
+        let x: Vec<f32> = (0..8 * k).map(|_| random.float()).collect();
+        let product = |bytes: &[u8], rows: usize| {
+            let n = bytes.len() / kind.row_bytes(k);
+            let mut out = vec![0.0; rows * n];
+            let mut activations = Activations::default();
+            activations.fill(&mut Pool::new(1), level(), &x[..rows * k], k, false);
+            let matrix = Matrix::new(kind, bytes, k, n).unwrap();
+            matmul(&mut Pool::new(1), &activations, &mut [Job { matrix, out: &mut out }]);
+            out
+        };
+        let (expected, slack) = plain(kind, &bytes, k, n, &x[..rows * k]);
+        let together = product(&bytes, rows);
+        for ((made, expected), slack) in together.iter().zip(&expected).zip(&slack) {
+            prop_assert!((made - expected).abs() <= slack + 1e-4 * (1.0 + expected.abs()), "{kind:?}: {made} for {expected}");
+        }
+        for (number, row) in bytes.chunks_exact(kind.row_bytes(k)).enumerate() {
+            let alone = product(row, rows);
+            for (m, value) in alone.into_iter().enumerate() {
+                prop_assert_eq!(value.to_bits(), together[m * n + number].to_bits());
+            }
+        }
+        prop_assert_eq!(&product(&bytes, 8)[..rows * n], &together[..]);
     }
 }

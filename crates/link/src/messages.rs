@@ -105,6 +105,25 @@ pub struct Sampling {
     pub ignore_eos: bool,
 }
 
+impl Sampling {
+    /// Always the likeliest token, nothing weighed, until the model or the context ends it.
+    pub fn greedy() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: 0,
+            max_tokens: None,
+            stop: Vec::new(),
+            ignore_eos: false,
+        }
+    }
+}
+
 /// Make tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generate {
@@ -358,8 +377,11 @@ pub enum FromWorker {
     Embedded {
         /// Which request.
         id: u64,
-        /// One vector a text, normalised.
-        vectors: Vec<Vec<f32>>,
+        /// Numbers of each vector. All are of one width: in a list of lists, empty ones would take a byte each in a frame
+        /// and two dozen in the server.
+        width: u32,
+        /// One vector a text, normalised, one after another.
+        numbers: Vec<f32>,
         /// Of all texts.
         prompt_tokens: u32,
     },
@@ -392,5 +414,12 @@ pub enum FromWorker {
         n: u64,
         /// Grows with each tensor loaded, each prefill chunk, each token: progress, as apart from liveness.
         step: u64,
+    },
+    /// The worker holds noticeably more than ever before, by its own count, or has taken its largest step.
+    Peak {
+        /// Private bytes at the most, if only for a moment.
+        bytes: u64,
+        /// Whether it has taken the largest step that there is.
+        full: bool,
     },
 }

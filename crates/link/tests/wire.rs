@@ -122,8 +122,13 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
             usage: Usage { prompt_tokens: n, completion_tokens: n / 2, cached_tokens: n / 3 },
             timings: Timings { prefill_us: us, decode_us: us / 2 },
         }),
-        (any::<(u64, u32)>(), vec(vec(-1.0_f32..1.0, 0..8), 0..8)).prop_map(
-            |((id, prompt_tokens), vectors)| { FromWorker::Embedded { id, vectors, prompt_tokens } }
+        (any::<(u64, u32, u32)>(), vec(-1.0_f32..1.0, 0..64)).prop_map(
+            |((id, prompt_tokens, width), numbers)| FromWorker::Embedded {
+                id,
+                width,
+                numbers,
+                prompt_tokens
+            }
         ),
         (option::of(any::<u64>()), code, ".*").prop_map(|(id, code, message)| FromWorker::Error {
             id,
@@ -134,6 +139,7 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
         (".*", any::<u64>())
             .prop_map(|(session, released_bytes)| FromWorker::SessionEnded { session, released_bytes }),
         any::<(u64, u64)>().prop_map(|(n, step)| FromWorker::Pong { n, step }),
+        any::<(u64, bool)>().prop_map(|(bytes, full)| FromWorker::Peak { bytes, full }),
     ]
 }
 

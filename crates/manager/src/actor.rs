@@ -128,6 +128,8 @@ impl<L: Launcher, C: Clock> Actor<L, C> {
         mut warnings: watch::Receiver<Vec<Warning>>,
     ) {
         let (mut sampler, mut fetcher, mut warner) = (true, true, true);
+        // What was measured before this began counts as well: nobody shall wait for the next look.
+        samples.mark_changed();
         let mut batch = Vec::with_capacity(AT_ONCE);
         loop {
             let due = step::next_deadline(&self.house, self.clock.now());
@@ -323,8 +325,9 @@ impl<L: Launcher, C: Clock> Actor<L, C> {
 
     fn snapshot(&mut self, now: Now, downloads: &watch::Receiver<Vec<Download>>) -> Snapshot {
         let (counters, sequence) = (self.counters(), self.next_sequence());
-        let shown = view::snapshot(&self.house, sequence, &counters, downloads.borrow().clone(), now);
-        Snapshot { warnings: self.warnings.borrow().clone(), ..shown }
+        let mut shown = view::snapshot(&self.house, sequence, &counters, downloads.borrow().clone(), now);
+        shown.warnings.extend(self.warnings.borrow().iter().cloned());
+        shown
     }
 
     fn counters(&self) -> Counters {

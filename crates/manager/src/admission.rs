@@ -22,12 +22,61 @@ pub(crate) struct Room {
     pub(crate) returning: u64,
 }
 
+/// What a load has to have: bytes of RAM, and of one GPU if it computes there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) ram: u64,
+    /// Which, and how much of it.
+    pub(crate) gpu: Option<(u32, u64)>,
+}
+
+impl Need {
+    /// Of a GPU.
+    pub(crate) fn of_gpu(&self, index: u32) -> u64 {
+        self.gpu.filter(|(which, _)| *which == index).map_or(0, |(_, bytes)| bytes)
+    }
+
+    fn bytes(&self) -> Bytes {
+        Bytes { ram: self.ram, gpu: self.gpu.map_or(0, |(_, bytes)| bytes) }
+    }
+}
+
+/// Bytes of RAM, and of the GPU that a load is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bytes {
+    pub(crate) ram: u64,
+    pub(crate) gpu: u64,
+}
+
+impl std::ops::AddAssign for Bytes {
+    fn add_assign(&mut self, more: Self) {
+        (self.ram, self.gpu) = (self.ram.saturating_add(more.ram), self.gpu.saturating_add(more.gpu));
+    }
+}
+
+impl std::iter::Sum for Bytes {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    }
+}
+
+/// The room of each device that a load needs: there has to be some on all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rooms {
+    pub(crate) ram: Room,
+    /// Of the GPU that the load needs, if it needs one.
+    pub(crate) gpu: Option<Room>,
+}
+
 /// A loaded model, as far as making room is concerned.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Holder {
     pub(crate) model: ModelId,
     /// Its reservation, which becomes free when its process is gone.
-    pub(crate) bytes: u64,
+    pub(crate) bytes: Bytes,
     pub(crate) standing: Standing,
 }
 
@@ -36,8 +85,8 @@ pub(crate) struct Holder {
 pub(crate) enum Standing {
     /// It is going already.
     Leaving,
-    /// Nobody uses it: idle for so long, and so long to load again.
-    Idle { idle_ms: u64, load_ms: u64 },
+    /// Nobody uses it: idle for so long, and worth so much: the time of a load times its weight.
+    Idle { idle_ms: u64, worth: u64 },
     /// Nobody uses it, but it came only now; it may be asked after so long.
     Young { ms: u64 },
     /// In use, or on its way to somebody who waits.
@@ -75,6 +124,8 @@ pub(crate) enum Later {
 /// Why there is no room, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom {
+    /// On the GPU that the load needs, or in RAM.
+    pub(crate) on_gpu: bool,
     pub(crate) whose: Whose,
     /// Free now.
     pub(crate) free: u64,
@@ -87,7 +138,7 @@ pub(crate) struct NoRoom {
 pub(crate) enum Whose {
     /// What models may use together.
     Limit,
-    /// What the machine has.
+    /// What the machine or the GPU has.
     Machine,
 }
 
@@ -120,7 +171,7 @@ impl Room {
             available: self.available.map(|a| a.saturating_add(self.returning)),
             ..*self
         };
-        i128::from(need) <= gone.free().saturating_add(i128::from(more))
+        need == 0 || i128::from(need) <= gone.free().saturating_add(i128::from(more))
     }
 
     /// The same with nobody before us.
@@ -129,12 +180,52 @@ impl Room {
     }
 }
 
-/// Decides about `need` bytes. Only who is first in the line asks others to go, so that no more go than are needed.
-pub(crate) fn admit(need: u64, room: &Room, holders: &[Holder]) -> Result<Admission, NoRoom> {
+impl Rooms {
+    fn holds(&self, need: Bytes) -> bool {
+        self.ram.holds(need.ram) && self.gpu.is_none_or(|gpu| gpu.holds(need.gpu))
+    }
+
+    fn would_hold(&self, need: Bytes, more: Bytes) -> bool {
+        !self.lacks(need, more, true) && !self.lacks(need, more, false)
+    }
+
+    /// Whether there would be too little of RAM, or of the GPU, once so much is gone and measured.
+    fn lacks(&self, need: Bytes, more: Bytes, on_gpu: bool) -> bool {
+        match on_gpu {
+            true => self.gpu.is_some_and(|gpu| !gpu.would_hold(need.gpu, more.gpu)),
+            false => !self.ram.would_hold(need.ram, more.ram),
+        }
+    }
+
+    /// Whether it helps that somebody goes who holds so much.
+    fn is_helped(&self, need: Bytes, more: Bytes, held: Bytes) -> bool {
+        (held.ram > 0 && self.lacks(need, more, false)) || (held.gpu > 0 && self.lacks(need, more, true))
+    }
+
+    fn is_promised(&self) -> bool {
+        self.ram.promised > 0 || self.gpu.is_some_and(|gpu| gpu.promised > 0)
+    }
+
+    fn alone(&self) -> Self {
+        Self { ram: self.ram.alone(), gpu: self.gpu.map(|gpu| gpu.alone()) }
+    }
+
+    /// Where there is too little even then.
+    fn no_room(&self, need: Bytes, more: Bytes) -> NoRoom {
+        match self.gpu.filter(|_| !self.lacks(need, more, false)) {
+            Some(gpu) => NoRoom { on_gpu: true, ..no_room(&gpu, more.gpu) },
+            None => no_room(&self.ram, more.ram),
+        }
+    }
+}
+
+/// Decides about a load. Only who is first in the line asks others to go, so that no more go than are needed.
+pub(crate) fn admit(need: Need, room: &Rooms, holders: &[Holder]) -> Result<Admission, NoRoom> {
+    let need = need.bytes();
     if room.holds(need) {
         return Ok(Admission::Now);
     }
-    let sum = |of: &dyn Fn(&Standing) -> bool| -> u64 {
+    let sum = |of: &dyn Fn(&Standing) -> bool| -> Bytes {
         holders.iter().filter(|holder| of(&holder.standing)).map(|holder| holder.bytes).sum()
     };
     let names = |of: &dyn Fn(&Standing) -> bool| -> Vec<ModelId> {
@@ -143,9 +234,9 @@ pub(crate) fn admit(need: u64, room: &Room, holders: &[Holder]) -> Result<Admiss
     let alone = room.alone();
     let may_go = |standing: &Standing| !matches!(standing, Standing::Pinned | Standing::Stuck);
     if !alone.would_hold(need, sum(&may_go)) {
-        return Err(no_room(&alone, sum(&may_go)));
+        return Err(alone.no_room(need, sum(&may_go)));
     }
-    if room.promised > 0 {
+    if room.is_promised() {
         return Ok(Admission::Later(Later::Line));
     }
     let leaving = |standing: &Standing| *standing == Standing::Leaving;
@@ -159,19 +250,19 @@ pub(crate) fn admit(need: u64, room: &Room, holders: &[Holder]) -> Result<Admiss
     Ok(Admission::Later(later(need, room, holders, coming)))
 }
 
-/// The idle ones, those who are worth least to keep first: idle for long, quick to load again, large.
+/// The idle ones, those who are worth least to keep first: idle for long, quick to load again, of little weight, large.
 fn by_worth(holders: &[Holder]) -> Vec<&Holder> {
     let mut idle: Vec<(&Holder, u64, u64)> = holders
         .iter()
         .filter_map(|holder| match holder.standing {
-            Standing::Idle { idle_ms, load_ms } => Some((holder, idle_ms, load_ms.max(1))),
+            Standing::Idle { idle_ms, worth } => Some((holder, idle_ms, worth.max(1))),
             _ => None,
         })
         .collect();
-    idle.sort_by_key(|(holder, ..)| std::cmp::Reverse(holder.bytes));
-    // idle / load, largest first, without a division.
-    idle.sort_by(|(_, idle_a, load_a), (_, idle_b, load_b)| {
-        (u128::from(*idle_b) * u128::from(*load_a)).cmp(&(u128::from(*idle_a) * u128::from(*load_b)))
+    idle.sort_by_key(|(holder, ..)| std::cmp::Reverse(holder.bytes.ram.saturating_add(holder.bytes.gpu)));
+    // idle / worth, largest first, without a division.
+    idle.sort_by(|(_, idle_a, worth_a), (_, idle_b, worth_b)| {
+        (u128::from(*idle_b) * u128::from(*worth_a)).cmp(&(u128::from(*idle_a) * u128::from(*worth_b)))
     });
     idle.into_iter().map(|(holder, ..)| holder).collect()
 }
@@ -181,32 +272,39 @@ pub(crate) fn least_worth(holders: &[Holder]) -> Option<ModelId> {
     by_worth(holders).first().map(|holder| holder.model.clone())
 }
 
-/// Those who go for a load: no more than needed. `None`: all idle ones together do not suffice.
-fn victims(need: u64, room: &Room, coming: u64, holders: &[Holder]) -> Option<Vec<ModelId>> {
+/// Those who go for a load: no more than needed, and nobody who holds nothing of what is lacking. `None`: all idle ones
+/// together do not suffice.
+fn victims(need: Bytes, room: &Rooms, coming: Bytes, holders: &[Holder]) -> Option<Vec<ModelId>> {
     let mut freed = coming;
     let mut chosen: Vec<&Holder> = Vec::new();
     for holder in by_worth(holders) {
         if room.would_hold(need, freed) {
             break;
         }
-        freed += holder.bytes;
-        chosen.push(holder);
+        if room.is_helped(need, freed, holder.bytes) {
+            freed += holder.bytes;
+            chosen.push(holder);
+        }
     }
     if !room.would_hold(need, freed) {
         return None;
     }
     // A later, larger one may have made an earlier one needless; the worthiest is spared first.
     for at in (0..chosen.len()).rev() {
-        if room.would_hold(need, freed - chosen[at].bytes) {
-            freed -= chosen.remove(at).bytes;
+        let mut others = coming;
+        for (number, holder) in chosen.iter().enumerate() {
+            others += if number == at { Bytes::default() } else { holder.bytes };
+        }
+        if room.would_hold(need, others) {
+            chosen.remove(at);
         }
     }
     Some(chosen.into_iter().map(|holder| holder.model.clone()).collect())
 }
 
 /// What a load that would fit if everybody went has to wait for.
-fn later(need: u64, room: &Room, holders: &[Holder], coming: u64) -> Later {
-    let idle: u64 =
+fn later(need: Bytes, room: &Rooms, holders: &[Holder], coming: Bytes) -> Later {
+    let idle: Bytes =
         holders.iter().filter(|h| matches!(h.standing, Standing::Idle { .. })).map(|h| h.bytes).sum();
     let mut young: Vec<(u64, &Holder)> = holders
         .iter()
@@ -216,14 +314,19 @@ fn later(need: u64, room: &Room, holders: &[Holder], coming: u64) -> Later {
         })
         .collect();
     young.sort_by_key(|(ms, _)| *ms);
-    let mut freed = coming + idle;
+    let mut freed = coming;
+    freed += idle;
     for (ms, holder) in young {
+        if !room.is_helped(need, freed, holder.bytes) {
+            continue;
+        }
         freed += holder.bytes;
         if room.would_hold(need, freed) {
             return Later::Young { model: holder.model.clone(), ms };
         }
     }
-    let busy = holders.iter().filter(|holder| holder.standing == Standing::Busy);
+    let helps = |holder: &&Holder| room.is_helped(need, freed, holder.bytes);
+    let busy = holders.iter().filter(|holder| holder.standing == Standing::Busy).filter(helps);
     Later::Busy(busy.map(|holder| holder.model.clone()).collect())
 }
 
@@ -231,7 +334,7 @@ fn no_room(room: &Room, more: u64) -> NoRoom {
     let bytes = |free: i128| u64::try_from(free.max(0)).unwrap_or(u64::MAX);
     let told = |whose, free: i128, more: u64| {
         let at_most = free.saturating_add(i128::from(more));
-        NoRoom { whose, free: bytes(free), more: bytes(at_most) - bytes(free) }
+        NoRoom { on_gpu: false, whose, free: bytes(free), more: bytes(at_most) - bytes(free) }
     };
     let (limit, returned) = (room.within_limit(), more.saturating_add(room.returning));
     match room.within_machine() {
@@ -250,8 +353,8 @@ mod tests {
     fn standing() -> impl Strategy<Value = Standing> {
         prop_oneof![
             Just(Standing::Leaving),
-            (0_u64..50, 0_u64..9).prop_map(|(idle_ms, load_ms)| Standing::Idle { idle_ms, load_ms }),
-            (0_u64..50, 0_u64..9).prop_map(|(idle_ms, load_ms)| Standing::Idle { idle_ms, load_ms }),
+            (0_u64..50, 0_u64..9).prop_map(|(idle_ms, worth)| Standing::Idle { idle_ms, worth }),
+            (0_u64..50, 0_u64..9).prop_map(|(idle_ms, worth)| Standing::Idle { idle_ms, worth }),
             (1_u64..20).prop_map(|ms| Standing::Young { ms }),
             Just(Standing::Busy),
             Just(Standing::Pinned),
@@ -259,25 +362,41 @@ mod tests {
         ]
     }
 
-    fn house() -> impl Strategy<Value = (Room, Vec<Holder>)> {
-        let holders = proptest::collection::vec((0_u64..40, 0_u64..40, standing()), 0..7);
-        let rest = (0_u64..150, proptest::option::of(0_u64..150), 0_u64..40, 0_u64..20, 0_u64..20);
-        (holders, rest).prop_map(|(all, (limit, available, promised, kept_back, returning))| {
-            let reserved = all.iter().map(|(bytes, ..)| bytes).sum();
-            let outstanding = all.iter().map(|(bytes, taken, _)| bytes.saturating_sub(*taken)).sum();
-            let room = Room { limit, reserved, outstanding, promised, available, kept_back, returning };
-            let holder = |(at, (bytes, _, standing)): (usize, &(u64, u64, Standing))| Holder {
-                model: format!("m{at}").parse().unwrap(),
-                bytes: *bytes,
-                standing: *standing,
+    /// A device: limit, available, promised, kept back, returning.
+    type Device = (u64, Option<u64>, u64, u64, u64);
+
+    fn device() -> impl Strategy<Value = Device> {
+        (0_u64..150, proptest::option::of(0_u64..150), 0_u64..40, 0_u64..20, 0_u64..20)
+    }
+
+    /// Its room, where so much is reserved and taken.
+    fn room((limit, available, promised, kept_back, returning): Device, held: &[(u64, u64)]) -> Room {
+        let reserved = held.iter().map(|(bytes, _)| bytes).sum();
+        let outstanding = held.iter().map(|(bytes, taken)| bytes.saturating_sub(*taken)).sum();
+        Room { limit, reserved, outstanding, promised, available, kept_back, returning }
+    }
+
+    fn house() -> impl Strategy<Value = (Need, Rooms, Vec<Holder>)> {
+        let on_gpu = prop_oneof![Just((0_u64, 0_u64)), (0_u64..40, 0_u64..40)];
+        let holders = proptest::collection::vec(((0_u64..40, 0_u64..40), on_gpu, standing()), 0..7);
+        let gpu = proptest::option::of((1_u64..80, device()));
+        ((1_u64..120, device()), gpu, holders).prop_map(|((ram, device), gpu, all)| {
+            let of_ram: Vec<_> = all.iter().map(|(ram, ..)| *ram).collect();
+            let of_gpu: Vec<_> = all.iter().map(|(_, gpu, _)| *gpu).collect();
+            let rooms =
+                Rooms { ram: room(device, &of_ram), gpu: gpu.map(|(_, device)| room(device, &of_gpu)) };
+            let holder = |at: usize| {
+                let ((ram, _), (on_gpu, _), standing) = all[at];
+                let bytes = Bytes { ram, gpu: if gpu.is_some() { on_gpu } else { 0 } };
+                Holder { model: format!("m{at}").parse().unwrap(), bytes, standing }
             };
-            let holders = all.iter().enumerate().map(holder).collect();
-            (room, holders)
+            let holders = (0..all.len()).map(holder).collect();
+            (Need { ram, gpu: gpu.map(|(bytes, _)| (3, bytes)) }, rooms, holders)
         })
     }
 
-    /// Said once more in other words: what is free of both once `gone` bytes are back.
-    fn fits(need: u64, room: &Room, gone: u64, measured: bool) -> bool {
+    /// Said once more in other words: what is free of a device, by limit and by measurement, once `gone` bytes are back.
+    fn fits_one(need: u64, room: &Room, gone: u64, measured: bool) -> bool {
         let limit = room.reserved + room.promised + need <= room.limit + gone;
         let returning = if measured { room.returning } else { 0 };
         let machine = room.available.is_none_or(|available| {
@@ -286,49 +405,66 @@ mod tests {
         limit && machine
     }
 
+    /// On every device that the load needs.
+    fn fits(need: Need, rooms: &Rooms, gone: Bytes, measured: bool) -> bool {
+        let of_gpu =
+            need.gpu.zip(rooms.gpu).is_none_or(|((_, bytes), gpu)| fits_one(bytes, &gpu, gone.gpu, measured));
+        of_gpu && fits_one(need.ram, &rooms.ram, gone.ram, measured)
+    }
+
+    fn held_by(holders: &[Holder], pick: impl Fn(&Holder) -> bool) -> Bytes {
+        holders.iter().filter(|holder| pick(holder)).map(|holder| holder.bytes).sum()
+    }
+
+    fn first_in_line(rooms: Rooms) -> Rooms {
+        let first = |room: Room| Room { promised: 0, ..room };
+        Rooms { ram: first(rooms.ram), gpu: rooms.gpu.map(first) }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #![proptest_config(ProptestConfig::with_cases(8192))]
 
         #[test]
-        fn a_decision_is_right_whoever_holds_what(need in 1_u64..120, (room, holders) in house()) {
-            let of = |pick: fn(&Standing) -> bool| -> u64 {
-                holders.iter().filter(|holder| pick(&holder.standing)).map(|holder| holder.bytes).sum()
-            };
-            let leaving = of(|s| *s == Standing::Leaving);
-            let movable = of(|s| !matches!(s, Standing::Pinned | Standing::Stuck));
-            let nobody_before = Room { promised: 0, ..room };
-            match admit(need, &room, &holders) {
-                Ok(Admission::Now) => prop_assert!(fits(need, &room, 0, false)),
+        fn a_decision_is_right_on_every_device_whoever_holds_what((need, rooms, holders) in house()) {
+            let is_leaving = |holder: &Holder| holder.standing == Standing::Leaving;
+            let leaving = held_by(&holders, is_leaving);
+            let movable =
+                held_by(&holders, |holder| !matches!(holder.standing, Standing::Pinned | Standing::Stuck));
+            match admit(need, &rooms, &holders) {
+                Ok(Admission::Now) => prop_assert!(fits(need, &rooms, Bytes::default(), false)),
                 Ok(Admission::Evict(chosen)) => {
-                    prop_assert_eq!(room.promised, 0, "only the first in the line pushes anybody out");
-                    let bytes = |model: &ModelId| {
-                        let holder = holders.iter().find(|holder| holder.model == *model).unwrap();
-                        assert!(matches!(holder.standing, Standing::Idle { .. }), "{holder:?} goes");
-                        holder.bytes
-                    };
-                    let freed: u64 = chosen.iter().map(bytes).sum();
-                    prop_assert!(fits(need, &room, leaving + freed, true), "it does not help");
+                    prop_assert_eq!(rooms, first_in_line(rooms), "only the first in the line pushes anybody out");
+                    let after = |spared: Option<&ModelId>| held_by(&holders, |holder| {
+                        is_leaving(holder) || (chosen.contains(&holder.model) && Some(&holder.model) != spared)
+                    });
+                    prop_assert!(fits(need, &rooms, after(None), true), "it does not help");
                     for model in &chosen {
-                        prop_assert!(!fits(need, &room, leaving + freed - bytes(model), true), "{model} goes in vain");
+                        let holder = holders.iter().find(|holder| holder.model == *model).unwrap();
+                        let idle = matches!(holder.standing, Standing::Idle { .. });
+                        prop_assert!(idle, "{:?} goes", holder);
+                        prop_assert!(!fits(need, &rooms, after(Some(model)), true), "{} goes in vain", model);
+                        let ram_lacks = !fits_one(need.ram, &rooms.ram, leaving.ram, true);
+                        prop_assert!(ram_lacks || holder.bytes.gpu > 0, "{} has nothing of what is lacking", model);
                     }
                 }
                 Ok(Admission::Later(_)) => {
-                    prop_assert!(!fits(need, &room, 0, false));
-                    prop_assert!(fits(need, &nobody_before, movable, true), "it waits in vain");
+                    prop_assert!(!fits(need, &rooms, Bytes::default(), false));
+                    prop_assert!(fits(need, &first_in_line(rooms), movable, true), "it waits in vain");
                 }
                 Err(why) => {
-                    prop_assert!(!fits(need, &nobody_before, movable, true));
-                    prop_assert!(need > why.free + why.more);
+                    prop_assert!(!fits(need, &first_in_line(rooms), movable, true));
+                    let there = if why.on_gpu { need.gpu.unwrap().1 } else { need.ram };
+                    prop_assert!(there > why.free + why.more);
                 }
             }
         }
 
         #[test]
-        fn where_idle_ones_suffice_nobody_waits_for_busy_ones(need in 1_u64..120, (room, holders) in house()) {
-            let idle: u64 = holders.iter()
-                .filter(|holder| matches!(holder.standing, Standing::Idle { .. } | Standing::Leaving))
-                .map(|holder| holder.bytes).sum();
-            let first = Room { promised: 0, ..room };
+        fn where_idle_ones_suffice_nobody_waits_for_busy_ones((need, rooms, holders) in house()) {
+            let idle = held_by(&holders, |holder| {
+                matches!(holder.standing, Standing::Idle { .. } | Standing::Leaving)
+            });
+            let first = first_in_line(rooms);
             if fits(need, &first, idle, true) {
                 let decision = admit(need, &first, &holders);
                 let waits = matches!(&decision, Ok(Admission::Later(Later::Leaving(_))));
@@ -339,12 +475,12 @@ mod tests {
 
     #[test]
     fn who_was_idle_longest_for_the_price_of_a_load_goes_first() {
-        let idle = |name: &str, idle_ms, load_ms| Holder {
+        let idle = |name: &str, idle_ms, worth| Holder {
             model: name.parse().unwrap(),
-            bytes: 10,
-            standing: Standing::Idle { idle_ms, load_ms },
+            bytes: Bytes { ram: 10, gpu: 0 },
+            standing: Standing::Idle { idle_ms, worth },
         };
-        let room = Room {
+        let ram = Room {
             limit: 30,
             reserved: 30,
             outstanding: 0,
@@ -353,9 +489,11 @@ mod tests {
             kept_back: 0,
             returning: 0,
         };
+        let rooms = Rooms { ram, gpu: None };
+        let need = |ram| Need { ram, gpu: None };
         let holders = [idle("slow", 9000, 3000), idle("quick", 5000, 100), idle("fresh", 100, 100)];
-        assert_eq!(admit(10, &room, &holders), Ok(Admission::Evict(vec!["quick".parse().unwrap()])));
+        assert_eq!(admit(need(10), &rooms, &holders), Ok(Admission::Evict(vec!["quick".parse().unwrap()])));
         let two = Admission::Evict(vec!["quick".parse().unwrap(), "slow".parse().unwrap()]);
-        assert_eq!(admit(20, &room, &holders), Ok(two));
+        assert_eq!(admit(need(20), &rooms, &holders), Ok(two));
     }
 }

@@ -22,6 +22,8 @@ pub struct ServerFacts {
 pub struct Deadlines {
     /// A load without progress fails after this.
     pub load_stall: Duration,
+    /// And any load after this, whatever progress it tells of.
+    pub load_most: Duration,
     /// Requests in flight have this long when somebody asks for an unload or a reload.
     pub grace: Duration,
     /// And this long when the server stops.
@@ -59,12 +61,13 @@ impl Default for Deadlines {
         let ms = Duration::from_millis;
         Self {
             load_stall: ms(60_000),
+            load_most: ms(2 * 3_600_000),
             grace: ms(30_000),
             shutdown_grace: ms(2000),
             cancel: ms(2000),
             shutdown_cancel: ms(1000),
             unload: ms(20_000),
-            shutdown_unload: ms(5000),
+            shutdown_unload: ms(4000),
             queue_wait: ms(600_000),
             min_stay: ms(10_000),
             back_off: ms(500),
@@ -112,6 +115,8 @@ pub struct Config {
     pub idle_timeout: IdleTimeout,
     /// A session ends this long after its last request.
     pub session_timeout: IdleTimeout,
+    /// However much it is used, a session ends at this age, between two requests.
+    pub session_max_age: IdleTimeout,
     /// A model goes at most this long after its last session has ended.
     pub after_last_session: IdleTimeout,
     /// Requests that may wait for one model.
@@ -134,6 +139,7 @@ impl Config {
             gpu_limit: GpuLimit::Share(9000),
             idle_timeout: IdleTimeout::After { ms: 15 * 60_000 },
             session_timeout: IdleTimeout::After { ms: 5 * 60_000 },
+            session_max_age: IdleTimeout::Never,
             after_last_session: IdleTimeout::After { ms: 60_000 },
             queue: 32,
             in_flight: 8,

@@ -1,22 +1,30 @@
 //! Management: reading how things stand, and every verb but the lease.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use protocol::{
     CleanUp, CleanUpScope, EventKind, Expected, IdleTimeout, Kept, LedgerEvent, Lesson, Model, ModelId,
     ModelState, Plan, Problem, Receipt, Reloaded, Sample, SessionKind, Snapshot,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    time::timeout,
+};
 
 use crate::{
+    Weight,
     config::GpuLimit,
     event::{Answer, Event, Manner, Ticket},
     gate::Gate,
     ledger::Ledger,
     ports::ShelfModel,
+    sessions::Hidden,
     words,
 };
+
+/// A cancelled request that runs has so long to end before its cancel is answered all the same.
+const CANCEL_SHOWN: Duration = Duration::from_secs(1);
 
 /// How a load is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +91,9 @@ pub struct Note {
     /// Who asked, in words.
     pub by: String,
     /// Bytes that came or went, if it is known.
-    pub bytes: Option<u64>,
+    pub bytes_before: Option<u64>,
+    /// And after.
+    pub bytes_after: Option<u64>,
     /// Anything else a reader would want.
     pub detail: String,
 }
@@ -226,14 +236,19 @@ impl Desk {
         Ok(if dry_run { CleanUp::Dry { would_unload, kept } } else { CleanUp::Done { receipts, kept } })
     }
 
-    /// Gives a model its own idle timeout, which rules a loaded instance at once.
+    /// Gives a model its own idle timeout (`None`: that of models which have none), which rules a loaded instance at once.
     pub async fn set_idle_timeout(
         &self,
         model: ModelId,
-        timeout: IdleTimeout,
+        timeout: Option<IdleTimeout>,
         by: String,
     ) -> Result<Model, Problem> {
         self.model(|ticket| Event::IdleTimeout { ticket, model, timeout, by }).await
+    }
+
+    /// Makes a model worth more or less than others when room is made.
+    pub async fn set_weight(&self, model: ModelId, weight: Weight, by: String) -> Result<Model, Problem> {
+        self.model(|ticket| Event::Weigh { ticket, model, weight, by }).await
     }
 
     /// Exempts a model from idle unload and clean-up, or no longer.
@@ -241,9 +256,17 @@ impl Desk {
         self.model(|ticket| Event::Pin { ticket, model, pinned, by }).await
     }
 
-    /// Tells a request to stop, waiting or running. Whether there was such a request.
+    /// Tells a request to stop, waiting or running. Whether there was such a request. Answers when it has ended, so that
+    /// a page that is drawn next does not show it any more; one that takes longer than a second shows as cancelling.
     pub async fn cancel_request(&self, request: &str) -> bool {
-        self.found(|ticket| Event::CancelRequest { ticket, request: request.to_owned() }).await
+        let found = self.found(|ticket| Event::CancelRequest { ticket, request: request.to_owned() }).await;
+        if found {
+            let mut snapshots = self.snapshots.clone();
+            let ended = snapshots.wait_for(|now| now.requests.iter().all(|shown| shown.id != request));
+            // Neither a late end nor the manager's own changes that the request was told.
+            let _ = timeout(CANCEL_SHOWN, ended).await;
+        }
+        found
     }
 
     /// Says what is on disk now. A loaded model that vanished stays until it is unloaded.
@@ -266,6 +289,11 @@ impl Desk {
     /// the last one has closed the session ends. Never waits, so that a page's drop guard can call it.
     pub fn presence(&self, key: String, kind: SessionKind, label: String, open: bool) {
         self.gate.tell(Event::Presence { key, kind, label, open });
+    }
+
+    /// Says that a browser's page, which then holds no stream, was hidden, came back or was closed.
+    pub fn page_hidden(&self, key: String, what: Hidden) {
+        self.gate.tell(Event::PageHidden { key, what });
     }
 
     /// Ends a session (the id is the shown one) and has its conversations forgotten. Whether there was one.

@@ -8,9 +8,11 @@ use protocol::{
 };
 
 use crate::{
+    Weight,
     desk::{Defaults, LoadWish, Note},
     lease::LeaseWish,
     ports::{Epoch, MemorySample, News, ReadyFacts, Release, ShelfModel, StartOrder, StopOrder},
+    sessions::Hidden,
 };
 
 /// Numbers every ask; a granted lease keeps its ask's number.
@@ -47,8 +49,10 @@ pub(crate) enum Event {
     Reload { ticket: Ticket, model: ModelId, by: String },
     /// The model shall be exempt from idle unload and clean-up, or no longer.
     Pin { ticket: Ticket, model: ModelId, pinned: bool, by: String },
-    /// The model shall have another idle timeout.
-    IdleTimeout { ticket: Ticket, model: ModelId, timeout: IdleTimeout, by: String },
+    /// The model shall have another idle timeout; `None`: none of its own.
+    IdleTimeout { ticket: Ticket, model: ModelId, timeout: Option<IdleTimeout>, by: String },
+    /// The model shall be worth more or less than others.
+    Weigh { ticket: Ticket, model: ModelId, weight: Weight, by: String },
     /// A request shall stop.
     CancelRequest { ticket: Ticket, request: String },
     /// What is on disk now.
@@ -59,6 +63,8 @@ pub(crate) enum Event {
     Defaults { ticket: Ticket, defaults: Defaults },
     /// A browser's page opened or closed.
     Presence { key: String, kind: SessionKind, label: String, open: bool },
+    /// A page that holds no stream was hidden, came back or was closed.
+    PageHidden { key: String, what: Hidden },
     /// A session shall end; `id` is the shown one.
     EndSession { ticket: Ticket, id: String, by: String },
     /// No load may begin for so many minutes; 0: from now on again.
@@ -83,6 +89,7 @@ pub(crate) enum Heard {
     Released(Release),
     Stuck { pid: u32 },
     Held { session: String, bytes: u64 },
+    Peak { bytes: u64, full: bool },
 }
 
 impl Heard {
@@ -96,6 +103,7 @@ impl Heard {
             News::Released(release) => (Self::Released(release), None),
             News::Stuck { pid } => (Self::Stuck { pid }, None),
             News::Held { session, bytes } => (Self::Held { session, bytes }, None),
+            News::Peak { bytes, full } => (Self::Peak { bytes, full }, None),
         }
     }
 }

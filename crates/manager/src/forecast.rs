@@ -2,7 +2,7 @@
 
 use protocol::{Lesson, Prediction};
 
-use crate::{lessons, ports::Expectation};
+use crate::{admission::Need, lessons, ports::Expectation};
 
 /// What an instance with a given context will take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,8 +13,12 @@ pub(crate) struct Forecast {
     pub(crate) predicted_bytes: u64,
     /// Private at the full KV cache and scratch, corrected.
     pub(crate) full_bytes: u64,
+    /// Scratch at its cap, corrected.
+    scratch_bytes: u64,
     /// Of the last load.
     pub(crate) error_percent: Option<f64>,
+    /// Of a GPU at the full context, by the header alone: which, and how much.
+    gpu: Option<(u32, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -52,16 +56,30 @@ impl Forecast {
             scratch: expected.scratch_bytes,
             mapped: expected.mapped_bytes,
         };
-        let Some(lesson) = lessons::of(lessons, positions) else { return Self::of_header(header, None) };
+        let gpu = expected.gpu.map(|gpu| {
+            let cache = gpu.kv_bytes_per_token.saturating_mul(u64::from(positions));
+            (gpu.index, gpu.fixed_bytes.saturating_add(cache))
+        });
+        let unlearned = Self { gpu, ..Self::of_header(header, None) };
+        let device = gpu.map_or_else(|| "cpu".to_owned(), |(index, _)| format!("gpu:{index}"));
+        let Some(lesson) = lessons::of(lessons, &device, positions) else { return unlearned };
         let predicted_bytes = scaled(header.at_ready(), lesson.ready_bytes, lesson.header_bytes);
-        // A cache that was half full has had large prompts: what was there besides is the scratch at its cap.
-        let was_filled = lesson.rest_held_bytes > 0 && lesson.rest_held_bytes >= cache(lesson.context) / 2;
         let besides = lesson.rest_bytes.saturating_sub(lesson.ready_bytes + lesson.rest_held_bytes);
-        let scratch = if was_filled { besides } else { header.scratch };
-        let full = predicted_bytes.saturating_add(header.kv_cache).saturating_add(scratch);
+        let scratch_bytes = if lesson.full { besides } else { header.scratch };
+        let full = predicted_bytes.saturating_add(header.kv_cache).saturating_add(scratch_bytes);
         let seen = if lesson.context == positions { lesson.peak_bytes } else { 0 };
-        let full_bytes = full.max(seen);
-        Self { predicted_bytes, full_bytes, ..Self::of_header(header, Some(lesson.error_percent)) }
+        let (full_bytes, error_percent) = (full.max(seen), Some(lesson.error_percent));
+        Self { predicted_bytes, full_bytes, scratch_bytes, error_percent, ..unlearned }
+    }
+
+    /// Private with the scratch at its cap and so much kept for sessions.
+    pub(crate) fn with_kept(&self, kept: u64) -> u64 {
+        self.predicted_bytes.saturating_add(self.scratch_bytes).saturating_add(kept)
+    }
+
+    /// The KV cache at the full context; 0: it has none.
+    pub(crate) fn kv_cache_bytes(&self) -> u64 {
+        self.header.kv_cache
     }
 
     /// Of a file that nobody has looked into: its size, where nothing better is known.
@@ -70,7 +88,19 @@ impl Forecast {
     }
 
     fn of_header(header: Parts, error_percent: Option<f64>) -> Self {
-        Self { predicted_bytes: header.at_ready(), full_bytes: header.full(), header, error_percent }
+        Self {
+            predicted_bytes: header.at_ready(),
+            full_bytes: header.full(),
+            scratch_bytes: header.scratch,
+            header,
+            error_percent,
+            gpu: None,
+        }
+    }
+
+    /// What a load has to have of each device.
+    pub(crate) fn need(&self) -> Need {
+        Need { ram: self.reserve_bytes(), gpu: self.gpu }
     }
 
     /// Private bytes at the full KV cache and scratch, with the mapped bytes that decoding touches: else ten models
@@ -129,6 +159,7 @@ mod tests {
         kv_bytes_per_token: 2,
         scratch_bytes: 7,
         mapped_bytes: 50,
+        gpu: None,
         context: 8192,
         longest: 100_000,
     };
@@ -142,7 +173,9 @@ mod tests {
             peak_bytes: 60,
             rest_bytes: 55,
             rest_held_bytes: 0,
+            full: false,
             error_percent: 100.0,
+            peak_error_percent: None,
         }
     }
 
@@ -186,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_cache_that_was_filled_teaches_the_scratch_and_a_peak_is_never_forgotten() {
-        let filled = Lesson { rest_bytes: 55 + 600 + 3, rest_held_bytes: 600, ..lesson(512) };
+        let filled = Lesson { rest_bytes: 55 + 600 + 3, rest_held_bytes: 600, full: true, ..lesson(512) };
         let full = |lesson: &Lesson, context| {
             Forecast::new(&FILE, Some(context), std::slice::from_ref(lesson)).full_bytes
         };

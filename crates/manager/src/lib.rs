@@ -21,6 +21,7 @@ mod ledger;
 mod lessons;
 mod meter;
 mod model;
+mod past;
 mod policy;
 mod pressure;
 mod queue;
@@ -28,6 +29,7 @@ mod replay;
 mod sessions;
 mod step;
 mod view;
+mod weight;
 mod words;
 
 #[cfg(test)]
@@ -38,5 +40,8 @@ pub use config::{Config, Deadlines, GpuLimit, ServerFacts};
 pub use desk::{Defaults, Desk, HistoryPage, HistoryQuery, LoadWish, Note};
 pub use handle::Handle;
 pub use lease::{Lease, LeaseWish, SessionWish};
+pub use lessons::join as join_lessons;
 pub use meter::Meter;
 pub use replay::{STARTED, STOPPED, Standing, replay};
+pub use sessions::Hidden;
+pub use weight::{BadWeight, Weight};

@@ -7,12 +7,16 @@ use std::{
     time::Duration,
 };
 
-use protocol::{Code, Failure, IdleTimeout, ModelState, Progress, Reason, Receipt};
+use protocol::{IdleTimeout, ModelState, Progress, Reason, Receipt};
 
 use crate::{
+    Weight,
+    admission::Need,
+    config::Deadlines,
     event::Ticket,
     forecast::Forecast,
-    lessons,
+    lessons::{self, AtRest},
+    past::Past,
     policy::Due,
     ports::{Epoch, Measured, Now, ReadyFacts, ShelfModel},
     queue::{Caller, Queue},
@@ -27,49 +31,25 @@ pub(crate) struct Record {
     pub(crate) on_shelf: bool,
     /// Wished at run time; `None`: as configured.
     pub(crate) pinned: Option<bool>,
-    /// Wished at run time; `None`: as configured.
-    pub(crate) idle_timeout: Option<IdleTimeout>,
+    /// The same.
+    pub(crate) idle_timeout: Wished<IdleTimeout>,
+    /// The same; `None`: as configured.
+    pub(crate) weight: Option<Weight>,
     /// What became of earlier instances.
     pub(crate) past: Past,
     /// Where it stands.
     pub(crate) state: State,
 }
 
-/// What became of earlier instances; outlives every state.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Past {
-    /// The last one, until the next load succeeds.
-    pub(crate) failure: Option<Failure>,
-    /// When the recent crashes were, on the monotonic clock.
-    pub(crate) crashes: Vec<Duration>,
-    /// Crashes in a row, for the length of the next pause.
-    pub(crate) strikes: u32,
-    /// Whether it was ever ready in this run.
-    pub(crate) loaded: bool,
-    /// When it became ready again within the last hour, on the monotonic clock.
-    pub(crate) reloads: Vec<Duration>,
-    /// The last refusal that was written into the ledger, and when, so that a flood is one line.
-    pub(crate) refusal: Option<(Code, Duration)>,
-}
-
-impl Past {
-    const HOUR: Duration = Duration::from_secs(3600);
-    /// Reloads that are remembered; nobody needs to count further.
-    const MOST_RELOADS: usize = 1000;
-
-    /// It became ready.
-    pub(crate) fn ready_again(&mut self, now: Duration) {
-        self.reloads.retain(|at| now < *at + Self::HOUR);
-        if std::mem::replace(&mut self.loaded, true) && self.reloads.len() < Self::MOST_RELOADS {
-            self.reloads.push(now);
-        }
-    }
-
-    /// How often that was within the last hour, the first time of this run left out.
-    pub(crate) fn reloads_per_hour(&self, now: Duration) -> u32 {
-        let recent = self.reloads.iter().filter(|at| now < **at + Self::HOUR).count();
-        u32::try_from(recent).unwrap_or(u32::MAX)
-    }
+/// What was wished at run time about something that the configuration may speak of too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wished<T> {
+    /// Nothing: as configured.
+    Nothing,
+    /// This.
+    Own(T),
+    /// As models have it that have none of their own, whatever was configured at the start.
+    Usual,
 }
 
 /// Where a model stands, with the data of that state.
@@ -107,8 +87,8 @@ pub(crate) enum Await {
 pub(crate) struct InLine {
     /// Lower ones come first.
     pub(crate) place: u64,
-    /// What it will reserve, in bytes; nobody behind it gets that room.
-    pub(crate) need: u64,
+    /// What it will reserve; nobody behind it gets that room.
+    pub(crate) need: Need,
     /// It is refused if there was no room by then, on the monotonic clock.
     pub(crate) until: Duration,
     /// For whom it waits, in words.
@@ -142,6 +122,8 @@ pub(crate) struct Worker {
     pub(crate) expected: Option<Forecast>,
     /// Reserved before the load, in bytes.
     pub(crate) reserve_bytes: u64,
+    /// The same of a GPU, if it computes there: which, and how much.
+    pub(crate) gpu: Option<(u32, u64)>,
     /// Asked for at the start.
     pub(crate) context: Option<u32>,
     /// From ready on.
@@ -156,12 +138,20 @@ pub(crate) struct Worker {
     pub(crate) tokens_per_second: Option<f64>,
     /// What it keeps for sessions, by their key.
     pub(crate) held: BTreeMap<String, u64>,
+    /// Whether it has taken the largest step that there is.
+    pub(crate) full: bool,
 }
 
 impl Worker {
     /// Bytes spoken for: what was expected at the cap, or what is there if that is more.
     pub(crate) fn reserved(&self) -> u64 {
         self.reserve_bytes.max(self.private())
+    }
+
+    /// The same of a GPU.
+    pub(crate) fn reserved_of_gpu(&self, index: u32) -> u64 {
+        let measured = self.memory.and_then(|memory| memory.gpu_bytes).unwrap_or(0);
+        self.gpu.filter(|(which, _)| *which == index).map_or(0, |(_, bytes)| bytes.max(measured))
     }
 
     fn private(&self) -> u64 {
@@ -189,8 +179,24 @@ impl Record {
             return false;
         };
         let of = (facts.device.clone(), facts.context);
-        let kept = at_rest.then(|| worker.held.values().sum());
-        lessons::seen(&mut self.shelf.lessons, (&of.0, of.1), measured, kept)
+        let at_rest = at_rest.then(|| {
+            let kept: u64 = worker.held.values().sum();
+            // A cache that is half full has had large prompts, too.
+            let full =
+                |expected: &Forecast| worker.full || (kept > 0 && kept >= expected.kv_cache_bytes() / 2);
+            AtRest { kept, full: worker.expected.filter(full).map(|expected| expected.with_kept(kept)) }
+        });
+        lessons::seen(&mut self.shelf.lessons, (&of.0, of.1), measured, at_rest)
+    }
+
+    /// Learns from the most that the instance held by its own count, if only for a moment.
+    pub(crate) fn learn_peak(&mut self, private: u64) -> bool {
+        let Some(worker) = self.state.worker().filter(|worker| worker.files == self.shelf.files) else {
+            return false;
+        };
+        let Some(facts) = &worker.facts else { return false };
+        let of = (facts.device.clone(), facts.context);
+        lessons::seen(&mut self.shelf.lessons, (&of.0, of.1), private, None)
     }
 }
 
@@ -201,9 +207,26 @@ pub(crate) type Leases = BTreeMap<Ticket, (Caller, Now)>;
 pub(crate) struct Loading {
     pub(crate) worker: Worker,
     pub(crate) progress: Option<Progress>,
-    /// The last progress, on the monotonic clock.
+    /// When it last got further, on the monotonic clock.
     pub(crate) heard: Duration,
     pub(crate) queue: Queue,
+}
+
+impl Loading {
+    /// Takes what the worker says of its progress. Only what is further than before shows that the load goes on: a worker
+    /// may repeat itself for ever.
+    pub(crate) fn goes_on(&mut self, progress: Progress, now: Duration) {
+        let further = |old: &Progress| old.stage != progress.stage || old.done < progress.done;
+        if self.progress.as_ref().is_none_or(further) {
+            self.heard = now;
+        }
+        self.progress = Some(progress);
+    }
+
+    /// When the load counts as failed if nothing more is heard, on the monotonic clock.
+    pub(crate) fn due(&self, deadlines: &Deadlines) -> Duration {
+        (self.heard + deadlines.load_stall).min(self.worker.begun.mono + deadlines.load_most)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -269,6 +292,8 @@ pub(crate) struct Draining {
 pub(crate) struct Unloading {
     pub(crate) worker: Worker,
     pub(crate) farewell: Farewell,
+    /// Since when, on the monotonic clock.
+    pub(crate) since: Duration,
     /// Stuck if nothing was heard by then, on the monotonic clock.
     pub(crate) deadline: Duration,
     /// Who waits for the next instance.
@@ -370,7 +395,8 @@ impl Record {
             shelf,
             on_shelf: true,
             pinned: None,
-            idle_timeout: None,
+            idle_timeout: Wished::Nothing,
+            weight: None,
             past: Past::default(),
             state: State::Unloaded,
         }
@@ -380,10 +406,20 @@ impl Record {
         self.pinned.unwrap_or(self.shelf.pinned)
     }
 
+    /// How much it is worth keeping.
+    pub(crate) fn weight(&self) -> Weight {
+        self.weight.unwrap_or(self.shelf.weight)
+    }
+
     /// How long it may be idle: as a request of this instance said, else as wished, as configured, as usual.
     pub(crate) fn idle_timeout(&self, usual: IdleTimeout) -> IdleTimeout {
         let of_instance = self.state.worker().and_then(|worker| worker.idle_timeout);
-        of_instance.or(self.idle_timeout).or(self.shelf.idle_timeout).unwrap_or(usual)
+        let own = match self.idle_timeout {
+            Wished::Nothing => self.shelf.idle_timeout,
+            Wished::Own(timeout) => Some(timeout),
+            Wished::Usual => None,
+        };
+        of_instance.or(own).unwrap_or(usual)
     }
 
     /// Its place among those who wait for room.

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use protocol::{Code, Failure, IdleTimeout, Verdict};
+use protocol::{Code, DeviceReturn, Failure, IdleTimeout, Verdict};
 
 use crate::{
     config::Deadlines,
     event::Manner,
-    model::{Past, Ready, Record, Retry, State},
+    model::{Ready, Record, Retry, State},
+    past::Past,
     ports::Now,
 };
 
@@ -103,6 +104,11 @@ pub(crate) fn is_final(failure: &Failure) -> bool {
     failure.code == Code::UnsupportedModel.word()
 }
 
+/// Whether the reason lies in the present state of things around the model, and not in the model.
+pub(crate) fn is_passing(failure: &Failure) -> bool {
+    failure.code == Code::Conflict.word()
+}
+
 /// Whether what was held is back: at least 95 % of it.
 pub(crate) fn verdict(held_bytes: u64, residual_bytes: u64) -> Verdict {
     if u128::from(residual_bytes) * 20 <= u128::from(held_bytes) {
@@ -110,6 +116,13 @@ pub(crate) fn verdict(held_bytes: u64, residual_bytes: u64) -> Verdict {
     } else {
         Verdict::Residual
     }
+}
+
+/// The same over RAM and every GPU: what is left anywhere is left.
+pub(crate) fn verdict_of_all(held_bytes: u64, residual_bytes: u64, gpus: &[DeviceReturn]) -> Verdict {
+    let of_gpus = gpus.iter().map(|gpu| verdict(gpu.held_bytes, gpu.residual_bytes));
+    let all = of_gpus.chain([verdict(held_bytes, residual_bytes)]);
+    if all.into_iter().all(|one| one == Verdict::Returned) { Verdict::Returned } else { Verdict::Residual }
 }
 
 #[cfg(test)]
@@ -162,5 +175,18 @@ mod tests {
         assert_eq!(verdict(0, 0), Verdict::Returned);
         assert_eq!(verdict(0, 1), Verdict::Residual);
         assert_eq!(verdict(u64::MAX, u64::MAX), Verdict::Residual);
+    }
+
+    #[test]
+    fn what_is_left_on_one_gpu_is_a_residual_whatever_came_back_elsewhere() {
+        let gpu = |index, held_bytes, residual_bytes| DeviceReturn {
+            index,
+            held_bytes,
+            returned_bytes: held_bytes - residual_bytes,
+            residual_bytes,
+        };
+        assert_eq!(verdict_of_all(100, 5, &[gpu(0, 100, 0), gpu(1, 100, 5)]), Verdict::Returned);
+        assert_eq!(verdict_of_all(100, 0, &[gpu(0, 100, 0), gpu(1, 10, 1)]), Verdict::Residual);
+        assert_eq!(verdict_of_all(10, 1, &[gpu(0, 1 << 40, 0)]), Verdict::Residual);
     }
 }

@@ -4,10 +4,12 @@
 use std::{fs::File, io, sync::Arc, time::Duration};
 
 use protocol::{
-    Download, Failure, IdleTimeout, LedgerEvent, Lesson, Method, ModelId, ModelKind, Problem, Progress,
-    Quality, Warning,
+    DeviceReturn, Download, Evidence, Failure, IdleTimeout, LedgerEvent, Lesson, Method, ModelId, ModelKind,
+    Problem, Progress, Quality, Warning,
 };
 use tokio::sync::watch;
+
+use crate::Weight;
 
 /// Counts loads over the whole life of a server. Every word from outside about an instance carries its epoch, so
 /// that the late word of a dead worker changes nothing.
@@ -48,7 +50,8 @@ pub struct ShelfModel {
     pub size_bytes: u64,
     /// Which files these are: another text, other files under the same name.
     pub files: String,
-    /// What earlier instances of these files took. Read where the files are new; from then on the manager knows better.
+    /// What earlier instances of these files took, and of others with the same contents. What the manager has seen itself it
+    /// knows better; it takes over the rest.
     pub lessons: Vec<Lesson>,
     /// What a load is expected to take; `None` until inspected.
     pub expected: Option<Expectation>,
@@ -60,6 +63,8 @@ pub struct ShelfModel {
     pub idle_timeout: Option<IdleTimeout>,
     /// Its own context, from the configuration.
     pub context: Option<u32>,
+    /// How much it is worth keeping, from the configuration.
+    pub weight: Weight,
 }
 
 /// What a load takes by what stands in the file's header, part by part; what it takes with a given context is
@@ -76,10 +81,23 @@ pub struct Expectation {
     pub scratch_bytes: u64,
     /// Mapped from disk, all of which decoding touches.
     pub mapped_bytes: u64,
+    /// What it takes of a GPU, beside all this; `None`: it computes on the CPU.
+    pub gpu: Option<GpuExpectation>,
     /// Positions where nobody asks for another number.
     pub context: u32,
     /// The most that the model can have.
     pub longest: u32,
+}
+
+/// What a load takes of one GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuExpectation {
+    /// Which.
+    pub index: u32,
+    /// Weights, scratch and the driver's own, whatever the context.
+    pub fixed_bytes: u64,
+    /// KV cache for one position.
+    pub kv_bytes_per_token: u64,
 }
 
 /// Start an instance.
@@ -116,6 +134,8 @@ pub struct ReadyFacts {
     pub context: u32,
     /// What confines the worker.
     pub sandbox: String,
+    /// What computes: whose model, with which instructions.
+    pub served_by: String,
     /// Measured at ready.
     pub memory: Option<Measured>,
 }
@@ -146,8 +166,12 @@ pub struct Release {
     pub held: Option<Measured>,
     /// Of these, still held by somebody.
     pub residual_bytes: u64,
-    /// Who holds what, one sentence each.
+    /// The same for each GPU on which it was known to hold something.
+    pub gpus: Vec<DeviceReturn>,
+    /// Who holds what and what to do, one sentence each; also what had outlived it and was ended.
     pub left: Vec<String>,
+    /// How the machine changed from before to after.
+    pub evidence: Option<Evidence>,
 }
 
 /// What the launcher tells about an instance. At most one `Ready`, then exactly one of `Released` and `Stuck` (a
@@ -179,6 +203,13 @@ pub enum News<I> {
         /// Bytes; 0 when it has been forgotten.
         bytes: u64,
     },
+    /// It held more than ever before, by its own count, if only for a moment.
+    Peak {
+        /// Private bytes.
+        bytes: u64,
+        /// Whether it has taken the largest step that there is.
+        full: bool,
+    },
 }
 
 /// Where news goes. Never blocks; the manager's queue takes it.
@@ -209,6 +240,17 @@ pub trait Launcher: Send + Sync + 'static {
 pub trait Probe: Send + Sync + 'static {
     /// What a process holds, exactly (smaps_rollup): costs 9 to 33 ms a GiB, call it from a blocking thread.
     fn exact(&self, pid: u32) -> io::Result<Measured>;
+
+    /// The machine's own totals now; `None`: not known here.
+    fn machine(&self) -> Option<RamTotals> {
+        None
+    }
+
+    /// What the drivers of GPUs say now, and what this process holds there. `None`: one does not answer, so nothing is known.
+    /// May block for two seconds. A probe that knows of no GPU has none to tell of.
+    fn gpus(&self, _pid: u32) -> Option<GpuReading> {
+        Some(GpuReading::default())
+    }
 }
 
 /// A file of a model, opened by the server; the worker never opens one.
@@ -288,6 +330,8 @@ pub struct RamTotals {
     pub vmalloc_used: u64,
     /// KernelStack.
     pub kernel_stack: u64,
+    /// In a group with a limit of its own: of what it leaves, what others have taken already by a limit further up.
+    pub taken_beside: u64,
 }
 
 /// Memory that a process holds on a GPU, as its driver says.
@@ -301,11 +345,22 @@ pub struct GpuUse {
     pub bytes: Option<u64>,
 }
 
+/// What the drivers of GPUs said at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuReading {
+    /// Each GPU.
+    pub gpus: Vec<protocol::Gpu>,
+    /// Who holds what on them.
+    pub uses: Vec<GpuUse>,
+}
+
 /// One tick of the sampler. A slow reader misses samples; it never delays one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemorySample {
     /// When, in Unix milliseconds.
     pub wall_ms: i64,
+    /// When it was begun, on the monotonic clock: what had been given back by then is in it.
+    pub begun: Duration,
     /// The machine.
     pub host: protocol::Host,
     /// What the books of RAM are made of.
@@ -320,6 +375,20 @@ pub struct MemorySample {
     pub gpu_absent: Option<protocol::GpuAbsent>,
     /// Who holds what on them.
     pub gpu_uses: Vec<GpuUse>,
+}
+
+impl RamTotals {
+    /// How the machine changed until `after`.
+    pub fn until(&self, after: &Self) -> Evidence {
+        let change = |of: fn(&Self) -> u64| {
+            let change = i128::from(of(after)) - i128::from(of(self));
+            i64::try_from(change).unwrap_or(if change < 0 { i64::MIN } else { i64::MAX })
+        };
+        Evidence {
+            free_bytes: change(|totals| totals.free.saturating_add(totals.per_cpu_lists)),
+            shared_bytes: change(|totals| totals.shmem),
+        }
+    }
 }
 
 impl MemorySample {

@@ -71,6 +71,24 @@ pub(crate) struct Wish {
     pub(crate) idle_timeout: Option<IdleTimeout>,
 }
 
+impl Wish {
+    /// A later wish says more, and takes back nothing of what it does not speak of: whoever took it on themselves to go past the
+    /// limit still does.
+    fn after(self, earlier: Self) -> Self {
+        let (by, reason) = match earlier.anyway && !self.anyway {
+            true => (earlier.by, earlier.reason),
+            false => (self.by, self.reason),
+        };
+        Self {
+            by,
+            reason,
+            anyway: self.anyway || earlier.anyway,
+            context: self.context.or(earlier.context),
+            idle_timeout: self.idle_timeout.or(earlier.idle_timeout),
+        }
+    }
+}
+
 /// Everybody who waits for a model's next instance, or for a place in the present one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Queue {
@@ -105,16 +123,19 @@ impl Queue {
 
     /// Lines somebody up. Whoever wants the load itself, rather than a lease, is remembered as its reason.
     pub(crate) fn push(&mut self, waiter: Waiter) {
-        let reason = match waiter.want {
-            Want::Lease(_) => None,
-            Want::Load { anyway: false } => Some("asked"),
-            Want::Load { anyway: true } => Some("asked, anyway"),
-            Want::Reload(_) => Some("reload"),
+        let (reason, anyway) = match waiter.want {
+            Want::Lease(_) => ("", false),
+            Want::Load { anyway: false } => ("asked", false),
+            Want::Load { anyway: true } => ("asked, anyway", true),
+            Want::Reload(_) => ("reload", false),
         };
-        if let Some(reason) = reason {
+        if !reason.is_empty() {
             let Waiter { context, idle_timeout, .. } = waiter;
-            let anyway = matches!(waiter.want, Want::Load { anyway: true });
-            self.wish = Some(Wish { by: waiter.by.clone(), reason, anyway, context, idle_timeout });
+            let wish = Wish { by: waiter.by.clone(), reason, anyway, context, idle_timeout };
+            self.wish = Some(match self.wish.take() {
+                Some(earlier) => wish.after(earlier),
+                None => wish,
+            });
         }
         self.waiters.push_back(waiter);
     }

@@ -24,6 +24,7 @@ use crate::{
 
 mod asks;
 mod ends;
+mod estimates;
 mod loads;
 mod news;
 mod plans;
@@ -46,10 +47,12 @@ pub(crate) struct House {
     /// Newest first.
     pub(crate) receipts: VecDeque<Receipt>,
     pub(crate) sample: Option<Arc<MemorySample>>,
+    /// Between the last two measurements.
+    pub(crate) between_samples: Option<Duration>,
     /// Once the server stops: those who wait for the end of it.
     pub(crate) stopping: Option<Vec<Ticket>>,
-    /// Bytes that came back after the last measurement, and when the last of them did, in Unix milliseconds.
-    pub(crate) freed: Option<(i64, u64)>,
+    /// What came back after the last measurement.
+    pub(crate) freed: Option<Freed>,
     /// No load begins before.
     pub(crate) yield_until: Option<Due>,
     /// Whether the machine runs short.
@@ -57,6 +60,16 @@ pub(crate) struct House {
     next_epoch: u64,
     next_event: u64,
     next_place: u64,
+}
+
+/// Bytes that came back after the last measurement.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Freed {
+    /// When the last of them did, on the monotonic clock.
+    pub(crate) at: Duration,
+    pub(crate) ram: u64,
+    /// Of each GPU.
+    pub(crate) gpus: BTreeMap<u32, u64>,
 }
 
 /// What came of an event.
@@ -88,6 +101,7 @@ impl House {
             sessions: Sessions::new(salt),
             receipts: VecDeque::new(),
             sample: None,
+            between_samples: None,
             stopping: None,
             freed: None,
             yield_until: None,
@@ -102,6 +116,11 @@ impl House {
     /// Bytes that models have reserved: a fold, since the reservations live in the states.
     pub(crate) fn reserved(&self) -> u64 {
         self.models.values().filter_map(|r| r.state.worker()).map(|w| w.reserved()).sum()
+    }
+
+    /// The same of a GPU.
+    pub(crate) fn reserved_of_gpu(&self, index: u32) -> u64 {
+        self.models.values().filter_map(|r| r.state.worker()).map(|w| w.reserved_of_gpu(index)).sum()
     }
 
     /// What was learned of files, by what they are.
@@ -161,11 +180,13 @@ impl Turn<'_> {
             Event::IdleTimeout { ticket, model, timeout, by } => {
                 self.set_idle_timeout(ticket, &model, timeout, by);
             }
+            Event::Weigh { ticket, model, weight, by } => self.weigh(ticket, &model, weight, by),
             Event::CancelRequest { ticket, request } => self.cancel_request(ticket, &request),
             Event::Stock { ticket, shelf } => self.stock(ticket, shelf),
             Event::Note { ticket, note } => self.note(ticket, note),
             Event::Defaults { ticket, defaults } => self.set_defaults(ticket, defaults),
             Event::Presence { key, kind, label, open } => self.presence(&key, kind, &label, open),
+            Event::PageHidden { key, what } => self.page_hidden(&key, what),
             Event::EndSession { ticket, id, by } => self.end_session_by_id(ticket, &id, &by),
             Event::Yield { ticket, minutes, by } => self.yield_memory(ticket, minutes, by),
             Event::ShutDown { ticket } => self.shut_down(ticket),

@@ -3,10 +3,12 @@
 mod actor;
 mod crashes;
 mod doubles;
+mod estimates;
+mod gpu;
 mod leases;
 mod lessons;
 mod plans;
-mod rig;
+pub(crate) mod rig;
 mod room;
 mod sessions;
 mod timers;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use protocol::{
-    Budget, Download, Gpu, GpuBudget, Instance, Memory, Model, ModelId, ModelSample, RequestState,
-    RequestView, Sample, Server, ServerState, Session, Snapshot, Time, Waiting,
+    Books, Budget, Download, Gpu, GpuBudget, Instance, Memory, Model, ModelId, ModelSample, RequestState,
+    RequestView, Sample, Server, ServerState, Session, Snapshot, Time, Waiting, Warning,
 };
 
 use crate::{
@@ -61,6 +61,7 @@ fn instance(worker: &Worker) -> Option<Instance> {
         threads: facts.map_or(0, |facts| facts.threads),
         context: facts.map_or(0, |facts| facts.context),
         sandbox: facts.map_or_else(String::new, |facts| facts.sandbox.clone()),
+        served_by: facts.map_or_else(String::new, |facts| facts.served_by.clone()),
         memory: worker.memory.map(memory),
         predicted_bytes: worker.expected.map(|expected| expected.predicted_bytes),
         tokens_per_second: worker.tokens_per_second,
@@ -76,7 +77,8 @@ fn waiting(record: &Record, now: Now) -> Option<Waiting> {
         },
         Await::Room(line) => Waiting {
             reason: line.reason.clone(),
-            until: line.due.map(|due| Time::from_unix_ms(due.wall_ms)),
+            // An estimate that did not come true is none any more.
+            until: line.due.filter(|due| due.boot > now.boot).map(|due| Time::from_unix_ms(due.wall_ms)),
         },
     })
 }
@@ -84,7 +86,7 @@ fn waiting(record: &Record, now: Now) -> Option<Waiting> {
 /// A model as it stands; `busy` are the keys of the sessions that run or wait for something.
 pub(crate) fn model(id: &ModelId, record: &Record, house: &House, busy: &BTreeSet<&str>, now: Now) -> Model {
     let config = &house.config;
-    let ends = |key: &str| house.sessions.ends_at(key, busy, config.session_timeout, &config.deadlines);
+    let ends = |key: &str| house.sessions.ends_at(key, busy, config);
     let unload_at = unload_at(house, record, ends);
     let ready = match &record.state {
         State::Ready(ready) => Some(ready),
@@ -112,8 +114,10 @@ pub(crate) fn model(id: &ModelId, record: &Record, house: &House, busy: &BTreeSe
         expected_bytes: expected.map(|expected| expected.predicted_bytes),
         reserve_bytes: expected.map(|expected| expected.reserve_bytes()),
         prediction_error_percent: record.shelf.lessons.last().map(|lesson| lesson.error_percent),
+        peak_error_percent: record.shelf.lessons.last().and_then(|lesson| lesson.peak_error_percent),
         waiting: waiting(record, now),
         reloads_per_hour: record.past.reloads_per_hour(now.mono),
+        weight: record.weight().number(),
         instances: record.state.worker().and_then(instance).into_iter().collect(),
         failure: record.past.failure.clone(),
     }
@@ -153,8 +157,7 @@ fn sessions(house: &House, busy: &BTreeSet<&str>) -> Vec<Session> {
         .sessions
         .iter()
         .map(|(key, session)| {
-            let config = &house.config;
-            let ends = house.sessions.ends_at(key, busy, config.session_timeout, &config.deadlines);
+            let ends = house.sessions.ends_at(key, busy, &house.config);
             let view = Session {
                 id: session.id.clone(),
                 kind: session.kind,
@@ -166,6 +169,13 @@ fn sessions(house: &House, busy: &BTreeSet<&str>) -> Vec<Session> {
                 last_used_at: wall(session.last_used),
                 last_reset_by: session.last_reset_by.clone(),
                 ends_at: ends.map(|due| Time::from_unix_ms(due.wall_ms)),
+                kept_by: match ends {
+                    Some(_) => "",
+                    None if busy.contains(key.as_str()) => "in use",
+                    None if session.pages > 0 => "page open",
+                    None => "no timeout",
+                }
+                .to_owned(),
             };
             (session.started, view)
         })
@@ -174,15 +184,11 @@ fn sessions(house: &House, busy: &BTreeSet<&str>) -> Vec<Session> {
     shown.into_iter().map(|(_, view)| view).collect()
 }
 
-fn budget(house: &House) -> Budget {
-    let sample = house.sample.as_ref();
-    let gpus: &[Gpu] = sample.map_or(&[], |sample| sample.gpus.as_slice());
-    let used = |index| {
-        let pids = house.pids();
-        let uses = sample.into_iter().flat_map(|sample| sample.gpu_uses.iter());
-        uses.filter(|used| used.index == index && pids.contains(&used.pid))
-            .filter_map(|used| used.bytes)
-            .sum()
+fn budget(house: &House, books: &[Books]) -> Budget {
+    let gpus: &[Gpu] = house.sample.as_ref().map_or(&[], |sample| sample.gpus.as_slice());
+    let used = |index: u32| {
+        let device = format!("gpu:{index}");
+        books.iter().find(|books| books.device == device)?.models_bytes
     };
     Budget {
         ram_limit_bytes: house.config.ram_limit_bytes,
@@ -192,7 +198,7 @@ fn budget(house: &House) -> Budget {
             .map(|gpu| GpuBudget {
                 index: gpu.index,
                 limit_bytes: house.config.gpu_limit.of(gpu.memory_total_bytes),
-                reserved_bytes: used(gpu.index),
+                reserved_bytes: used(gpu.index).map(|used| used.max(house.reserved_of_gpu(gpu.index))),
             })
             .collect(),
     }
@@ -209,9 +215,11 @@ pub(crate) fn snapshot(
     let sample = house.sample.as_ref();
     let facts = &house.config.server;
     let busy = house.busy_sessions();
+    let books = sample.map(|sample| books(sample, &house.pids())).unwrap_or_default();
     Snapshot {
         sequence,
         at: wall(now),
+        measured_at: sample.map(|sample| Time::from_unix_ms(sample.wall_ms)),
         server: Server {
             version: facts.version.clone(),
             pid: facts.pid,
@@ -223,16 +231,23 @@ pub(crate) fn snapshot(
         host: sample.map(|sample| sample.host.clone()),
         gpu_absent: sample.and_then(|sample| sample.gpu_absent.clone()),
         gpus: sample.map(|sample| sample.gpus.clone()).unwrap_or_default(),
-        budget: budget(house),
-        books: sample.map(|sample| books(sample, &house.pids())).unwrap_or_default(),
+        budget: budget(house, &books),
+        books,
         yield_until: house.yield_until.map(|due| Time::from_unix_ms(due.wall_ms)),
         downloads,
         models: house.models.iter().map(|(id, record)| model(id, record, house, &busy, now)).collect(),
         sessions: sessions(house, &busy),
         requests: requests(house, counters, now),
         receipts: house.receipts.iter().cloned().collect(),
-        warnings: Vec::new(),
+        warnings: left_behind(house),
     }
+}
+
+/// Models of which the last unload left something behind, until one leaves nothing.
+fn left_behind(house: &House) -> Vec<Warning> {
+    let mut seen = BTreeSet::new();
+    let newest = house.receipts.iter().filter(|receipt| seen.insert(&receipt.model));
+    newest.filter_map(words::left_behind).collect()
 }
 
 /// What changes with every measurement, as far as it is known.

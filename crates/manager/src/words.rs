@@ -1,9 +1,9 @@
 //! Every sentence in which the manager refuses something or ends a request: cause, then what to do.
 
-use protocol::{Code, Failure, ModelId, Problem};
+use protocol::{Code, Failure, ModelId, Problem, Receipt, Verdict, Warning};
 
 use crate::{
-    admission::{Later, NoRoom, Whose},
+    admission::{Later, Need, NoRoom, Whose},
     event::Answer,
     pressure::Sign,
     queue::Waiter,
@@ -59,6 +59,15 @@ pub(crate) fn quarantined(model: &ModelId, failure: Option<&Failure>) -> Problem
         Code::Quarantined,
         format!("`{model}` failed three times within a minute and is not tried again by itself.{last}"),
         "Reload it when the cause is mended.",
+    )
+}
+
+/// Why a load that ran out of memory twice is not begun a third time.
+pub(crate) fn starved(model: &ModelId) -> Problem {
+    Problem::new(
+        Code::OutOfMemory,
+        format!("`{model}` ran out of memory while it was loaded, and once more after idle models had gone."),
+        "Ask for a smaller context, or free memory and reinitialise the model.",
     )
 }
 
@@ -120,6 +129,11 @@ pub(crate) fn room_for(model: &ModelId) -> String {
     format!("room for {model}")
 }
 
+/// The same, when the books had said that there was room.
+pub(crate) fn starving(model: &ModelId) -> String {
+    format!("{model}, whose load ran out of memory")
+}
+
 /// Why a load waits.
 pub(crate) fn waits_for(later: &Later) -> String {
     match later {
@@ -142,10 +156,16 @@ fn names(models: &[ModelId], word: &str) -> String {
 }
 
 /// What those are told who waited for a load that has no room: what is needed, what is free, what could be unloaded.
-pub(crate) fn no_room(model: &ModelId, need: u64, why: NoRoom, pinned: &[ModelId], anyway: bool) -> Problem {
+pub(crate) fn no_room(model: &ModelId, need: Need, why: NoRoom, pinned: &[ModelId], anyway: bool) -> Problem {
+    let gpu = need.gpu.filter(|_| why.on_gpu);
+    let (needs, place) = match gpu {
+        Some((index, need)) => (format!("{} on GPU {index}", bytes(need)), format!("GPU {index}")),
+        None => (bytes(need.ram), "this machine".to_owned()),
+    };
     let whose = match why.whose {
-        Whose::Limit => "is left of what models may use together",
-        Whose::Machine => "is free on this machine",
+        Whose::Limit if gpu.is_some() => format!("is left of what models may use of {place}"),
+        Whose::Limit => "is left of what models may use together".to_owned(),
+        Whose::Machine => format!("is free on {place}"),
     };
     let more = match why.more {
         0 => String::new(),
@@ -158,15 +178,25 @@ pub(crate) fn no_room(model: &ModelId, need: u64, why: NoRoom, pinned: &[ModelId
     hints.push("choose a smaller model or a shorter context".to_owned());
     match why.whose {
         Whose::Limit => hints.push("raise the limit, or load it anyway".to_owned()),
+        Whose::Machine if gpu.is_some() => hints.push(format!("close other programs that use {place}")),
         Whose::Machine => hints.push("close other programs".to_owned()),
     }
-    if why.whose == Whose::Machine && !anyway {
+    if why.whose == Whose::Machine && !anyway && gpu.is_none() {
         hints.push("load it anyway, into the reserve".to_owned());
     }
     let hint = hints.join("; or ");
     let hint = hint[..1].to_uppercase() + &hint[1..] + ".";
-    let message = format!("`{model}` needs {}; {} {whose}{more}.", bytes(need), bytes(why.free));
+    let message = format!("`{model}` needs {needs}; {} {whose}{more}.", bytes(why.free));
     Problem::new(Code::InsufficientMemory, message, hint)
+}
+
+/// A load needs a GPU of which no driver speaks.
+pub(crate) fn no_gpu(model: &ModelId, index: u32) -> Problem {
+    Problem::new(
+        Code::InsufficientMemory,
+        format!("`{model}` needs GPU {index}, and its driver says nothing of it."),
+        "Look whether the driver is loaded and answers, or choose a model that computes on the CPU.",
+    )
 }
 
 /// Loads are refused while the machine runs short.
@@ -243,12 +273,40 @@ pub(crate) fn left_by_stuck(pid: Option<u32>, held: Option<u64>) -> Vec<String> 
     vec![format!("{who} does not end and keeps {what}")]
 }
 
-/// A load that made no progress, as the failure that it is.
-pub(crate) fn stalled(seconds: u64, stage: Option<&str>) -> (&'static str, String, String) {
+/// What a person should know of an unload that did not give all back; `None`: it did.
+pub(crate) fn left_behind(receipt: &Receipt) -> Option<Warning> {
+    let (model, left) = (&receipt.model, receipt.left.join(" "));
+    let gpus = receipt.gpus.iter().map(|gpu| gpu.residual_bytes).sum::<u64>();
+    let residual = bytes(receipt.ram.residual_bytes.saturating_add(gpus));
+    let (code, message, hint) = match receipt.verdict {
+        Verdict::Residual => (
+            "memory_residual",
+            format!("`{model}` left {residual} behind when it was unloaded. {left}"),
+            "That memory counts as taken until whoever holds it lets go. This goes away with the next unload that leaves \
+             nothing.",
+        ),
+        Verdict::Stuck => (
+            "worker_stuck",
+            format!("`{model}` cannot be unloaded: {left}."),
+            "Its room stays reserved until the system lets go of it; if it never does, restart the machine.",
+        ),
+        Verdict::Returned | Verdict::NotLoaded => return None,
+    };
+    Some(Warning {
+        code: code.to_owned(),
+        message: message.trim_end().to_owned(),
+        hint: hint.to_owned(),
+        since: receipt.at,
+    })
+}
+
+/// A load that made no progress, or came to no end for all its progress, as the failure that it is.
+pub(crate) fn stalled(stands: bool, seconds: u64, stage: Option<&str>) -> (&'static str, String, String) {
     let at = stage.map_or_else(String::new, |stage| format!(" (last: {stage})"));
+    let what = if stands { "made no progress for" } else { "had not come to its end after" };
     (
         "timed_out",
-        format!("The load made no progress for {seconds} s{at}."),
+        format!("The load {what} {seconds} s{at}."),
         "Look at the disk, and at the worker's log.".to_owned(),
     )
 }
@@ -301,14 +359,20 @@ mod tests {
     #[test]
     fn a_refusal_for_want_of_room_says_what_is_needed_what_is_free_and_what_could_go() {
         let (model, other) = ("big".parse().unwrap(), "small".parse().unwrap());
-        let why = NoRoom { whose: Whose::Machine, free: 6_442_450_944, more: 1 << 30 };
-        let problem = no_room(&model, 9_771_050_598, why, &[other], false);
+        let why = NoRoom { on_gpu: false, whose: Whose::Machine, free: 6_442_450_944, more: 1 << 30 };
+        let need = Need { ram: 9_771_050_598, gpu: Some((1, 5 << 30)) };
+        let problem = no_room(&model, need, why, std::slice::from_ref(&other), false);
         assert_eq!(
             problem.message,
             "`big` needs 9.1 GiB; 6.0 GiB is free on this machine, and unloading what may go would free 1.0 GiB more."
         );
         assert!(problem.hint.starts_with("Unload `small`, which is pinned; or choose"), "{}", problem.hint);
         assert_eq!(problem.retry_after_seconds, None);
+        let why = NoRoom { on_gpu: true, whose: Whose::Limit, free: 1 << 30, more: 0 };
+        let problem = no_room(&model, need, why, &[other], false);
+        let of_gpu = "`big` needs 5.0 GiB on GPU 1; 1.0 GiB is left of what models may use of GPU 1.";
+        assert_eq!(problem.message, of_gpu);
+        assert!(problem.hint.ends_with("or raise the limit, or load it anyway."), "{}", problem.hint);
     }
 
     #[test]

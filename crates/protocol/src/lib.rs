@@ -28,13 +28,13 @@ pub use measured::{
 };
 pub use model::{Failure, Instance, Memory, Model, ModelKind, ModelState, Progress, Quality, Waiting};
 pub use plan::{Lesson, Plan, Prediction, Refused};
-pub use problem::{Code, Problem, ProblemBody};
-pub use receipt::{DeviceReturn, LAST_SESSION, Method, RamReturn, Reason, Receipt, Verdict};
+pub use problem::{Code, Problem, ProblemBody, capital};
+pub use receipt::{DeviceReturn, Evidence, LAST_SESSION, Method, RamReturn, Reason, Receipt, Verdict};
 pub use session::{RequestState, RequestView, Session, SessionKind};
 pub use settings::{ModelSettings, Setting, Settings};
 pub use snapshot::{
-    Books, Budget, Download, Gpu, GpuAbsent, GpuBudget, Host, Pressure, Server, ServerState, Snapshot,
-    Warning,
+    Books, Budget, Download, Gpu, GpuAbsence, GpuAbsent, GpuBudget, Host, Named, Pressure, Server,
+    ServerState, Snapshot, Warning,
 };
 pub use span::{BadSpan, IdleTimeout};
 pub use time::{BadTime, Time};

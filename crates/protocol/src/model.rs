@@ -108,6 +108,9 @@ pub struct Instance {
     pub context: u32,
     /// What confines the worker, in a few words.
     pub sandbox: String,
+    /// What computes: whose model, with which instructions; empty while it loads.
+    #[serde(default)]
+    pub served_by: String,
     /// As last measured; `null` before the first measurement.
     pub memory: Option<Memory>,
     /// Private bytes that were expected at ready; unknown before the first load of a file: `null`.
@@ -149,7 +152,7 @@ pub struct Failure {
 pub struct Waiting {
     /// For what it waits, in words: "until `a` has gone", "until the pause after a failure is over".
     pub reason: String,
-    /// Until when, where that is known.
+    /// Until when, as far as something measured says so.
     pub until: Option<Time>,
 }
 
@@ -191,17 +194,29 @@ pub struct Model {
     /// touches; `null` until the file was inspected.
     #[serde(default)]
     pub reserve_bytes: Option<u64>,
-    /// By how much the prediction of the last load missed the private bytes at ready; `null` before it.
+    /// Predicted / measured private bytes at ready of the last load, less 1, in percent: above 0, too much was predicted.
+    /// `null` before it.
     #[serde(default)]
     pub prediction_error_percent: Option<f64>,
+    /// The same of the most that it took, conversations included; `null` until its scratch was used to the full once.
+    #[serde(default)]
+    pub peak_error_percent: Option<f64>,
     /// Why it waits, in the state `waiting`.
     #[serde(default)]
     pub waiting: Option<Waiting>,
     /// How often it was loaded again within the last hour: a high number says that models chase each other out.
     #[serde(default)]
     pub reloads_per_hour: u32,
+    /// How much it is worth keeping when room is made: who has the most idle time / (load time x weight) goes first.
+    #[serde(default = "usual_weight")]
+    pub weight: f64,
     /// None or one today; a list, because a pool may hold more.
     pub instances: Vec<Instance>,
     /// The last failure, until the next load succeeds.
     pub failure: Option<Failure>,
+}
+
+/// That of a model of which nobody said anything.
+fn usual_weight() -> f64 {
+    1.0
 }

@@ -19,7 +19,7 @@ pub struct Prediction {
     /// The four parts come from the file's header; what measurement made of their sum, as a factor. 1 before the first
     /// load.
     pub learned_factor: f64,
-    /// By how much the prediction of the last load missed, at ready; `null` before it.
+    /// Predicted / measured of the last load, less 1, in percent, at ready; `null` before it.
     pub error_percent: Option<f64>,
 }
 
@@ -40,8 +40,15 @@ pub struct Lesson {
     pub rest_bytes: u64,
     /// What was kept for sessions then.
     pub rest_held_bytes: u64,
-    /// By how much the prediction of the last load missed the private bytes at ready.
+    /// Whether the largest step that there is had been taken by then, so that what was there besides is the scratch at its
+    /// cap.
+    #[serde(default)]
+    pub full: bool,
+    /// Predicted / measured private bytes at ready of the last load, less 1, in percent: above 0, too much was predicted.
     pub error_percent: f64,
+    /// The same with the scratch at its cap and what was kept for sessions; `null`: no load has come so far yet.
+    #[serde(default)]
+    pub peak_error_percent: Option<f64>,
 }
 
 /// A refusal inside a plan.
@@ -53,6 +60,9 @@ pub struct Refused {
     pub message: String,
     /// What would help.
     pub hint: String,
+    /// Whether a load that is asked for with `anyway` would not be refused.
+    #[serde(default)]
+    pub anyway: bool,
 }
 
 /// What a load would take.
@@ -74,7 +84,7 @@ pub struct Plan {
     pub free_after_bytes: i64,
     /// Who would have to go first.
     pub evict: Vec<Expected>,
-    /// How long it would wait for room; `null`: not at all, or unknown.
+    /// How long it would wait for room, as far as something measured says so; `null`: not at all, or unknown.
     pub wait_ms: Option<u64>,
     /// What it would wait for, in words; `null`: it would begin at once, or as soon as those in `evict` have gone.
     #[serde(default)]

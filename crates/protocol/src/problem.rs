@@ -142,3 +142,19 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+/// A text with a capital first letter, as a sentence begins.
+pub fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_letter_and_nothing_else_changes() {
+        assert_eq!(["", "a b", "A", "é", "1 x"].map(capital), ["", "A b", "A", "é", "1 x"]);
+    }
+}

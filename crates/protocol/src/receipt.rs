@@ -49,6 +49,8 @@ pub enum Method {
     Terminated,
     /// SIGKILL was needed.
     Killed,
+    /// It is gone, and nobody knows how.
+    Unknown,
     /// There was no process.
     None,
 }
@@ -91,6 +93,16 @@ pub struct DeviceReturn {
     pub residual_bytes: u64,
 }
 
+/// How the whole machine changed over an unload: evidence beside the verdict and never the verdict, since others take and
+/// give meanwhile. Signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// MemFree with the per-CPU page lists: so much more was free afterwards.
+    pub free_bytes: i64,
+    /// Shmem: so much more was shared afterwards.
+    pub shared_bytes: i64,
+}
+
 /// What an unload did, as measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -118,9 +130,16 @@ pub struct Receipt {
     pub verdict: Verdict,
     /// Requests that were cut off when the grace ended.
     pub cut_off_requests: u32,
-    /// What is left and who holds it, one sentence each.
+    /// What was left, who holds it and what to do, one sentence each; also what had outlived the worker and was ended.
     #[serde(default)]
     pub left: Vec<String>,
+    /// How the machine changed meanwhile; `null`: it was not measured.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
+    /// What the server itself held then: over many unloads it says whether the server grows with them. `null` before the
+    /// first measurement.
+    #[serde(default)]
+    pub server_bytes: Option<u64>,
 }
 
 impl Receipt {
@@ -140,6 +159,8 @@ impl Receipt {
             verdict: Verdict::NotLoaded,
             cut_off_requests: 0,
             left: Vec::new(),
+            evidence: None,
+            server_bytes: None,
         }
     }
 }

@@ -35,8 +35,11 @@ pub struct Session {
     pub last_used_at: Time,
     /// What that was.
     pub last_reset_by: String,
-    /// When it ends if nothing comes; `null` while a request runs.
+    /// When it ends if nothing comes; `null` while something keeps it.
     pub ends_at: Option<Time>,
+    /// What keeps it, in words: "in use", "page open", "no timeout"; empty where nothing does.
+    #[serde(default)]
+    pub kept_by: String,
 }
 
 /// Where a request stands.

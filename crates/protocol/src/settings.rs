@@ -29,6 +29,10 @@ pub struct ModelSettings {
     pub pinned: Option<Setting>,
     /// Positions that a sequence may have.
     pub context: Option<Setting>,
+    /// How much it is worth keeping when room is made. No page shows it, and in the browser it would cost room.
+    #[cfg_attr(target_family = "wasm", serde(skip))]
+    #[serde(default)]
+    pub weight: Option<Setting>,
 }
 
 /// All of them.
@@ -73,8 +77,10 @@ impl Settings {
         ]
     }
 
-    /// What a model has of its own.
+    /// What a model has of its own. The environment may have named it in another case.
     pub fn of_model(&self, model: &str) -> Option<&ModelSettings> {
-        self.models.iter().find(|one| one.model.as_str() == model)
+        let mut all = self.models.iter();
+        let exact = all.clone().find(|one| one.model.as_str() == model);
+        exact.or_else(|| all.find(|one| one.model.as_str().eq_ignore_ascii_case(model)))
     }
 }

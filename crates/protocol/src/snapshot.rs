@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Model, RequestView, Session, Time};
+use crate::{Model, Quality, RequestView, Session, Time};
 
 /// Whether the server takes requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,13 +58,42 @@ pub struct Host {
     pub pressure: Option<Pressure>,
 }
 
+/// In which way there is no GPU to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuAbsence {
+    /// There is none, or no driver.
+    #[default]
+    Absent,
+    /// There is a driver, and it refuses.
+    Unreadable,
+    /// There is a driver, and it does not answer.
+    Stuck,
+}
+
 /// Why there is no GPU to show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuAbsent {
+    /// In which way.
+    #[serde(default)]
+    pub kind: GpuAbsence,
     /// "NVIDIA driver not loaded".
     pub reason: String,
     /// What to do.
     pub hint: String,
+}
+
+/// Of whom a GPU's driver says what they hold on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Named {
+    /// Of every process.
+    #[default]
+    Everybody,
+    /// Of our own processes, since only these are looked at.
+    Ours,
+    /// Of nobody.
+    Nobody,
 }
 
 /// A GPU, as its driver describes it.
@@ -76,8 +105,14 @@ pub struct Gpu {
     pub name: String,
     /// In all.
     pub memory_total_bytes: u64,
-    /// By everybody.
+    /// By everybody, what the driver keeps for itself left out.
     pub memory_used_bytes: u64,
+    /// By the driver's own word; `null`: it says no more than the two above.
+    #[serde(default)]
+    pub memory_free_bytes: Option<u64>,
+    /// Of whom it is known what they hold on it.
+    #[serde(default)]
+    pub named: Named,
     /// 0 to 100.
     pub utilization_percent: Option<f64>,
     /// Degrees Celsius.
@@ -96,8 +131,8 @@ pub struct GpuBudget {
     pub index: u32,
     /// At most.
     pub limit_bytes: u64,
-    /// Spoken for.
-    pub reserved_bytes: u64,
+    /// Spoken for; `null`: its driver does not say what models hold on it.
+    pub reserved_bytes: Option<u64>,
 }
 
 /// What models may take.
@@ -122,16 +157,18 @@ pub struct Books {
     pub device: String,
     /// In all.
     pub total_bytes: u64,
-    /// Private bytes of our workers.
-    pub models_bytes: u64,
+    /// Private bytes of our workers; `null` on a GPU whose driver does not say it.
+    pub models_bytes: Option<u64>,
     /// Private bytes of the server.
     pub server_bytes: u64,
-    /// Everybody else and the kernel. Signed: what is computed is shown as computed.
-    pub other_bytes: i64,
+    /// Everybody else and the kernel. Signed: what is computed is shown as computed. `null` as above.
+    pub other_bytes: Option<i64>,
     /// Free, file cache that the system may drop included.
     pub free_bytes: u64,
-    /// What the kernel's totals leave unexplained.
-    pub unaccounted_bytes: i64,
+    /// What the kernel's or the driver's totals leave unexplained; `null` where one of the others is.
+    pub unaccounted_bytes: Option<i64>,
+    /// How good the worst of these numbers is.
+    pub quality: Quality,
     /// Of `free_bytes`, file cache; `null` where it is not known.
     #[serde(default)]
     pub file_cache_bytes: Option<u64>,
@@ -172,6 +209,10 @@ pub struct Snapshot {
     pub sequence: u64,
     /// When.
     pub at: Time,
+    /// When memory was measured; older than `at` where something has happened since, or the kernel takes long to answer.
+    /// `null` before the first sample.
+    #[serde(default)]
+    pub measured_at: Option<Time>,
     /// The server.
     pub server: Server,
     /// The machine; `null` before the first sample.

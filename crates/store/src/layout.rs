@@ -12,7 +12,7 @@ use crate::{
     StoreError,
     names::Names,
     pull::sweep,
-    scan::{OnShelf, Scan},
+    scan::{OnShelf, Places, Scan, Unread},
 };
 
 /// The models of one data folder. Several processes may have it open: the command line pulls while a server runs.
@@ -28,6 +28,8 @@ pub struct Store {
 pub(crate) struct Known {
     pub(crate) names: Names,
     pub(crate) models: Vec<OnShelf>,
+    pub(crate) found: Places,
+    pub(crate) unread: Unread,
 }
 
 impl Store {
@@ -60,14 +62,11 @@ impl Store {
 
     /// Looks at the folder anew.
     pub fn scan(&self) -> Result<Scan, StoreError> {
-        let mut known = self.known();
-        let scan = crate::scan::scan(&self.models_dir, &mut known.names)?;
-        known.models.clone_from(&scan.models);
-        Ok(scan)
+        crate::scan::scan(&self.models_dir, &mut self.known())
     }
 
     pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
-        // A list that a panic interrupted is replaced by the next scan.
+        // What a panic interrupted is replaced by the next scan.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@
 //! no HTTP. Nothing partial is ever visible: files come by rename, from a hidden folder beside their place.
 
 mod catalogue;
+mod digest;
 mod error;
 mod facts;
 mod layout;
@@ -14,6 +15,7 @@ mod scan;
 mod shelf;
 
 pub use catalogue::{CATALOGUE, CatalogueEntry, PinnedFile, WheelSource, catalogued};
+pub use digest::digest;
 pub use error::StoreError;
 pub use facts::FactsCache;
 pub use layout::Store;

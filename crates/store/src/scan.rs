@@ -1,9 +1,11 @@
 //! What stands in the models folder: which files make a model, under which name, and what is wrong with it.
+//!
+//! What cannot be read at the moment (no descriptor is left, its disk is away) has not gone: what was known of it stays.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File, Metadata},
-    io::Read,
+    io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,11 +13,15 @@ use std::{
 
 use manager::ports::ModelFileRole;
 use protocol::{Code, ModelId, ModelKind, Problem};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    io::Errno,
+    time::{ClockId, clock_gettime},
+};
 
 use crate::{
     StoreError,
-    names::{Names, gguf_stem, part},
+    layout::Known,
+    names::{gguf_stem, part},
 };
 
 /// A file that was written to within this time may still be growing.
@@ -29,7 +35,8 @@ pub(crate) const EMBEDDING: [(&str, ModelFileRole); 3] = [
     ("tokenizer.json", ModelFileRole::Tokenizer),
 ];
 
-/// Which file it is, as the system knows it: another size or time means other contents.
+/// Which file it is, as the system knows it: another size or time means other contents. The time of the last change of
+/// anything about it is left out: a link to the file from elsewhere or another mode changes that, and is no news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileKey {
     /// The file system.
@@ -114,30 +121,50 @@ impl ModelKey {
 }
 
 /// What was found at one place, before it has a name.
-struct Found {
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
     stem: String,
     kind: ModelKind,
-    files: Vec<ShelfFile>,
+    pub(crate) files: Vec<ShelfFile>,
     trouble: Option<String>,
 }
 
+/// By its place.
+pub(crate) type Places = BTreeMap<PathBuf, Found>;
+
+/// Folders and files that could not be read, with the reason.
+pub(crate) type Unread = BTreeMap<PathBuf, String>;
+
 /// Looks at a folder and all below it. A link to a file is followed, wherever it leads: only somebody who may write to
 /// this folder can have put it there, and it is how people share weights between programs. A link to a folder is not.
-pub(crate) fn scan(models_dir: &Path, names: &mut Names) -> Result<Scan, StoreError> {
-    let mut found = BTreeMap::new();
-    walk(models_dir, DEPTH, &mut found)?;
+pub(crate) fn scan(models_dir: &Path, known: &mut Known) -> Result<Scan, StoreError> {
+    let (mut found, mut unread) = (Places::new(), Unread::new());
+    read(models_dir, DEPTH, &mut found, &mut unread).map_err(StoreError::io("read", models_dir))?;
+    for (path, why) in &unread {
+        if known.unread.get(path) != Some(why) {
+            tracing::warn!("{} cannot be read ({why}); what was known of it stays", path.display());
+        }
+    }
+    let hidden = |file: &ShelfFile| unread.keys().any(|path| file.path.starts_with(path));
+    for (place, before) in &known.found {
+        if before.files.iter().any(hidden) {
+            found.insert(place.clone(), before.clone());
+        }
+    }
     let places = found.iter().map(|(place, found)| (place.clone(), found.stem.clone())).collect();
-    let named = names.assign(places);
+    let named = known.names.assign(places);
     let now = now_ns();
     let mut scan = Scan::default();
-    for (place, found) in found {
-        let Some(id) = named.get(&place).cloned() else { continue };
+    for (place, found) in &found {
+        let Some(id) = named.get(place).cloned() else { continue };
         match found.files.iter().filter_map(|file| young(&file.key, now)).max() {
             Some(whole_in) => scan.pending.push(Pending { id, whole_in }),
-            None => scan.models.push(on_shelf(id, found)),
+            None => scan.models.push(on_shelf(id, found.clone(), &known.models)),
         }
     }
     scan.models.sort_by(|a, b| a.id.cmp(&b.id));
+    (known.found, known.unread) = (found, unread);
+    known.models.clone_from(&scan.models);
     Ok(scan)
 }
 
@@ -152,66 +179,94 @@ pub(crate) fn now_ns() -> i128 {
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
 }
 
-fn on_shelf(id: ModelId, found: Found) -> OnShelf {
-    let trouble = found.trouble.or_else(|| found.files.iter().find_map(no_gguf)).map(|why| {
-        Problem::new(
-            Code::UnsupportedModel,
-            format!("`{id}` cannot be loaded: {why}."),
-            "Fetch or copy it again, or remove it.",
-        )
-    });
+fn on_shelf(id: ModelId, found: Found, before: &[OnShelf]) -> OnShelf {
+    let key = ModelKey(found.files.iter().map(|file| file.key).collect());
+    let trouble = match found.trouble.map_or_else(|| no_gguf(&found.files), |why| Ok(Some(why))) {
+        Ok(why) => {
+            why.map(|why| trouble(&id, Code::UnsupportedModel, &why, "Fetch or copy it again, or remove it."))
+        }
+        // The very same files could be read before, and what was seen then still holds.
+        Err(why) => match before.iter().find(|before| before.key == key) {
+            Some(before) => before.trouble.clone(),
+            None => Some(
+                trouble(&id, Code::LoadFailed, &why, "It is looked at again in a moment.").retry_after(2),
+            ),
+        },
+    };
     OnShelf {
         id,
         kind: found.kind,
         size_bytes: found.files.iter().map(|file| file.key.size).sum(),
-        key: ModelKey(found.files.iter().map(|file| file.key).collect()),
+        key,
         files: found.files,
         trouble,
     }
 }
 
-/// Why a file that calls itself GGUF is none: its first four bytes say so. Nothing further is read here.
-fn no_gguf(file: &ShelfFile) -> Option<String> {
-    if !matches!(file.role, ModelFileRole::Gguf(_)) {
-        return None;
-    }
-    let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-    let mut magic = [0; 4];
-    match File::open(&file.path).and_then(|mut open| open.read_exact(&mut magic)) {
-        Ok(()) if magic == *b"GGUF" => None,
-        Ok(()) => Some(format!("{name} is no GGUF file (it does not begin with the letters GGUF)")),
-        Err(_) if file.key.size < 4 => {
-            Some(format!("{name} is no GGUF file (it has {} bytes)", file.key.size))
-        }
-        Err(error) => Some(format!("{name} cannot be read: {error}")),
-    }
+fn trouble(id: &ModelId, code: Code, why: &str, hint: &str) -> Problem {
+    Problem::new(code, format!("`{id}` cannot be loaded: {why}."), hint)
 }
 
-fn walk(folder: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Found>) -> Result<(), StoreError> {
+/// Why one of the files that call themselves GGUF is none: its first four bytes say so. Nothing further is read here. An
+/// error: it cannot be read, so nobody knows.
+fn no_gguf(files: &[ShelfFile]) -> Result<Option<String>, String> {
+    for file in files.iter().filter(|file| matches!(file.role, ModelFileRole::Gguf(_))) {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let mut magic = [0; 4];
+        match File::open(&file.path).and_then(|mut open| open.read_exact(&mut magic)) {
+            Ok(()) if magic == *b"GGUF" => {}
+            Ok(()) => {
+                return Ok(Some(format!("{name} is no GGUF file (it does not begin with the letters GGUF)")));
+            }
+            Err(_) if file.key.size < 4 => {
+                return Ok(Some(format!("{name} is no GGUF file (it has {} bytes)", file.key.size)));
+            }
+            Err(error) => return Err(format!("{name} cannot be read: {error}")),
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a folder and all below it.
+fn read(folder: &Path, depth: usize, found: &mut Places, unread: &mut Unread) -> io::Result<()> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(StoreError::io("read", folder))? {
-        let Ok(entry) = entry else { continue };
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let Ok(kind) = entry.file_type() else { continue };
         if name.starts_with('.') {
             continue;
         }
-        if kind.is_dir() {
-            if depth > 0 {
-                // A folder that vanishes or is closed to us hides its models, not everybody's.
-                let _ = walk(&entry.path(), depth - 1, found);
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => {
+                if depth > 0
+                    && let Err(error) = read(&path, depth - 1, found, unread)
+                {
+                    missed(path, &error, unread);
+                }
             }
-            continue;
-        }
-        // Follows a link; what leads nowhere, and what is no file, is nothing.
-        let Ok(meta) = fs::metadata(entry.path()) else { continue };
-        if meta.is_file() {
-            files.insert(name, (entry.path(), FileKey::of(&meta), kind.is_symlink()));
+            // Follows a link; what is no file is nothing.
+            Ok(kind) => match fs::metadata(&path) {
+                Ok(meta) if meta.is_file() => {
+                    files.insert(name, (path, FileKey::of(&meta), kind.is_symlink()));
+                }
+                Ok(_) => {}
+                Err(error) => missed(path, &error, unread),
+            },
+            Err(error) => missed(path, &error, unread),
         }
     }
     embedding(folder, &files, found);
     gguf(folder, &files, found);
     Ok(())
+}
+
+/// Something could not be read. What has gone in this moment, and a link that leads nowhere, is nothing.
+fn missed(path: PathBuf, error: &io::Error, unread: &mut Unread) {
+    let nothing = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    if !Errno::from_io_error(error).is_some_and(|error| nothing.contains(&error)) {
+        unread.insert(path, error.to_string());
+    }
 }
 
 type Files = BTreeMap<String, (PathBuf, FileKey, bool)>;
@@ -221,7 +276,7 @@ fn shelf_file(role: ModelFileRole, (path, key, is_link): &(PathBuf, FileKey, boo
 }
 
 /// A folder with `model.safetensors` is an embedding model, named after the folder.
-fn embedding(folder: &Path, files: &Files, found: &mut BTreeMap<PathBuf, Found>) {
+fn embedding(folder: &Path, files: &Files, found: &mut Places) {
     if !files.contains_key(EMBEDDING[0].0) {
         return;
     }
@@ -244,7 +299,7 @@ fn embedding(folder: &Path, files: &Files, found: &mut BTreeMap<PathBuf, Found>)
 }
 
 /// Each `.gguf` file is a model, and so is each set of parts; a set stands under the name of its first part.
-fn gguf(folder: &Path, files: &Files, found: &mut BTreeMap<PathBuf, Found>) {
+fn gguf(folder: &Path, files: &Files, found: &mut Places) {
     let mut sets: BTreeMap<(String, u16), Vec<ShelfFile>> = BTreeMap::new();
     for (name, file) in files {
         let Some(stem) = gguf_stem(name) else { continue };

@@ -57,7 +57,10 @@ impl Store {
             }
             folder = empty.parent();
         }
-        self.known().models.retain(|known| known.id != *model);
+        let mut known = self.known();
+        known.models.retain(|known| known.id != *model);
+        known.found.retain(|_, known| known.files != found.files);
+        drop(known);
         Ok(removed_bytes)
     }
 }
@@ -68,7 +71,7 @@ fn open_all(model: &OnShelf) -> io::Result<Vec<ModelFile>> {
 
 /// Opens the very file that was looked at, or fails. A link that came in its place is not followed, and what is no
 /// file any more does not block.
-fn open_one(file: &ShelfFile) -> io::Result<File> {
+pub(crate) fn open_one(file: &ShelfFile) -> io::Result<File> {
     let mut flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     flags.set(OFlags::NOFOLLOW, !file.is_link);
     let open = File::from(rustix::fs::open(Path::new(&file.path), flags, Mode::empty())?);

@@ -1,9 +1,39 @@
 //! Why a worker is no more, in words for a person. Pure.
 
+use std::collections::VecDeque;
+
 use link::WireError;
 use protocol::{Code, Problem};
 
 use crate::{process::Death, requests::Breach, watch::Hang};
+
+/// How many processes the system has killed for want of memory, as looked up every second: only what came in the last few
+/// seconds can be this worker's end.
+#[derive(Debug)]
+pub(crate) struct Kills(VecDeque<Option<u64>>);
+
+impl Kills {
+    /// Looks that are kept. A worker with much memory takes a while from its kill to its end.
+    const LOOKS: usize = 4;
+
+    pub(crate) fn new(now: Option<u64>) -> Self {
+        Self(VecDeque::from([now]))
+    }
+
+    /// A second has passed.
+    pub(crate) fn look(&mut self, now: Option<u64>) {
+        if self.0.len() == Self::LOOKS {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+    }
+
+    /// Whether there are more now than at the oldest look that is kept. What cannot be counted has not grown.
+    pub(crate) fn grew(&self, now: Option<u64>) -> bool {
+        let before = self.0.front().copied().flatten();
+        before.zip(now).is_some_and(|(before, now)| before < now)
+    }
+}
 
 /// Why a load or a run came to its end without being asked to.
 #[derive(Debug)]
@@ -16,7 +46,7 @@ pub(crate) enum Cause {
     Died {
         /// How.
         death: Death,
-        /// Whether the system's count of processes killed for want of memory has grown in its life.
+        /// Whether the system has killed anybody for want of memory at about that time.
         oom_kills_grew: bool,
     },
     /// It did not say hello in time.
@@ -35,6 +65,19 @@ const RELOAD: &str = "Load the model again; if it happens again, look into its l
 const MORE_ROOM: &str = "Unload another model, ask for a smaller context, or take a smaller model.";
 
 impl Cause {
+    /// Whether it lies in the machine or in somebody else, and so says nothing about the file that the worker looked into:
+    /// it was killed, it could not read on, it got no processor.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        use libc::{SIGBUS, SIGKILL, SIGTERM};
+        match self {
+            Self::Died { death: Death::Signalled(signal), .. } => {
+                matches!(*signal, SIGKILL | SIGTERM | SIGBUS)
+            }
+            Self::NotSpawned(_) | Self::NoHello | Self::Hung(_) => true,
+            _ => false,
+        }
+    }
+
     /// Cause and remedy. `lines`: the worker's own, in which an allocation that failed gives itself away.
     pub(crate) fn problem(&self, lines: &[String]) -> Problem {
         match self {
@@ -125,6 +168,38 @@ mod tests {
         assert_eq!(after(Death::Signalled(libc::SIGKILL), true, &[]).code, Code::OutOfMemory);
         assert_eq!(after(Death::Signalled(libc::SIGKILL), false, &[]).code, Code::WorkerDied);
         assert_eq!(after(Death::Signalled(libc::SIGSEGV), true, &[failed]).code, Code::WorkerDied);
+    }
+
+    #[test]
+    fn what_the_machine_did_to_a_look_is_told_from_what_the_file_did() {
+        let died = |signal, oom_kills_grew| Cause::Died { death: Death::Signalled(signal), oom_kills_grew };
+        for outside in [
+            died(libc::SIGKILL, false),
+            died(libc::SIGKILL, true),
+            died(libc::SIGBUS, false),
+            Cause::NoHello,
+            Cause::Hung(Hang::Silent),
+        ] {
+            assert!(outside.is_from_outside(), "{outside:?}");
+        }
+        for of_the_file in
+            [died(libc::SIGABRT, false), died(libc::SIGSEGV, true), Cause::Wire(WireError::Cut)]
+        {
+            assert!(!of_the_file.is_from_outside(), "{of_the_file:?}");
+        }
+    }
+
+    #[test]
+    fn a_kill_of_long_ago_is_nobodys_reason_today() {
+        let mut kills = Kills::new(Some(3));
+        kills.look(Some(4));
+        assert!(kills.grew(Some(4)), "a second ago, while it lived");
+        for _ in 0..Kills::LOOKS {
+            kills.look(Some(4));
+        }
+        assert!(!kills.grew(Some(4)), "another's, some seconds ago");
+        assert!(kills.grew(Some(5)));
+        assert!(!Kills::new(None).grew(Some(5)), "what was not counted before has not grown");
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! What all lives of workers share: the parts that they need, and the table of those that live.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use link::Hello;
 use manager::ports::{Epoch, Probe, Shelf};
 use tokio::{runtime::Handle, sync::watch};
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     cores::Cores,
@@ -70,6 +73,8 @@ impl Control {
 pub(crate) struct Lives {
     pub(crate) closed: bool,
     pub(crate) by_epoch: HashMap<Epoch, Arc<Control>>,
+    /// Processes that are not reaped, those that look into files included.
+    pub(crate) pids: BTreeSet<u32>,
 }
 
 pub(crate) struct House {
@@ -82,6 +87,8 @@ pub(crate) struct House {
     pub(crate) spawner: Spawner,
     pub(crate) _orphans: AbortOnDropHandle<()>,
     pub(crate) logs: Logs,
+    /// Ends those that look into files; the others are ended by their controls.
+    pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) runtime: Handle,
     pub(crate) lives: Mutex<Lives>,

@@ -37,7 +37,11 @@ pub(crate) enum Answer {
         wish: Arc<Wish>,
     },
     /// Of an `Embed`.
-    Vectors(oneshot::Sender<Result<Vectors, Problem>>),
+    Vectors {
+        answer: oneshot::Sender<Result<Vectors, Problem>>,
+        /// How many vectors are due.
+        texts: usize,
+    },
 }
 
 impl Answer {
@@ -46,7 +50,7 @@ impl Answer {
         match self {
             // A holder that went away hears nothing, and that is fine.
             Self::Tokens { events, .. } => drop(events.try_send(Event::Error(problem))),
-            Self::Vectors(answer) => drop(answer.send(Err(problem))),
+            Self::Vectors { answer, .. } => drop(answer.send(Err(problem))),
         }
     }
 }

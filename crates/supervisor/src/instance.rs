@@ -118,13 +118,21 @@ impl Instance {
         Generation { events: receiver, wish, inbox, ended: false }
     }
 
-    /// Makes vectors. Dropped, it costs the worker at most the few texts it is at.
+    /// Makes vectors, a few texts at a time; whether to go on is asked before each time. Whoever wants to stop says so there and
+    /// keeps its lease until this returns: a worker that still computes is not idle.
     ///
     /// # Errors
-    /// What the engine says of the texts, or why the worker could not answer.
-    pub async fn embed(&self, texts: Vec<String>) -> Result<Vectors, Problem> {
+    /// What the engine says of the texts, why the worker could not answer, or that it was to stop.
+    pub async fn embed(
+        &self,
+        texts: Vec<String>,
+        goes_on: impl Fn() -> bool + Send,
+    ) -> Result<Vectors, Problem> {
         let mut all = Vectors { vectors: Vec::with_capacity(texts.len()), prompt_tokens: 0 };
         for some in texts.chunks(TEXTS_AT_ONCE) {
+            if !goes_on() {
+                return Err(Problem::new(Code::Cancelled, "The request was cancelled.", "Ask again."));
+            }
             let Vectors { vectors, prompt_tokens } = self.embed_some(some.to_vec()).await?;
             all.vectors.extend(vectors);
             all.prompt_tokens = all.prompt_tokens.saturating_add(prompt_tokens);
@@ -134,9 +142,9 @@ impl Instance {
 
     async fn embed_some(&self, texts: Vec<String>) -> Result<Vectors, Problem> {
         let inbox = &self.inner.inbox;
-        let (id, (answer, answered)) = (inbox.next_id(), oneshot::channel());
+        let (id, (answer, answered), due) = (inbox.next_id(), oneshot::channel(), texts.len());
         let frame = link::encode(&ToWorker::Embed(Embed { id, texts })).map_err(|e| too_long(&e))?;
-        inbox.post(id, frame, Answer::Vectors(answer));
+        inbox.post(id, frame, Answer::Vectors { answer, texts: due });
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 }

@@ -3,14 +3,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use manager::ports::{Measured, Probe};
-use protocol::Quality;
+use manager::ports::{Measured, Probe, RamTotals};
+use protocol::{Evidence, Quality};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpgid, waitpid,
 };
 
 use crate::{
-    procfs::{self, Piece, PieceKey},
+    gpus::{self, OnGpu},
+    procfs::{self, Key, Piece, PieceKey},
     run_dir::wait_for_end,
     spawn::mark,
 };
@@ -22,13 +23,27 @@ const DESCENDANT_WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Held {
     pub(crate) measured: Option<Measured>,
+    pub(crate) gpus: Vec<OnGpu>,
     shared: HashMap<PieceKey, Piece>,
+    /// What it had started, where its sandbox could not keep it from that.
+    descendants: Vec<Key>,
+    /// The machine at that moment.
+    machine: Option<RamTotals>,
 }
 
 impl Held {
     /// Measures a living worker.
     pub(crate) fn measure(probe: &dyn Probe, pid: u32) -> Self {
-        Self { measured: probe.exact(pid).ok(), shared: procfs::shared_pieces(pid) }
+        let gpus = probe.gpus(pid).map(|reading| gpus::held(&reading, pid)).unwrap_or_default();
+        let gpu_bytes = (!gpus.is_empty()).then(|| gpus.iter().map(OnGpu::bytes).sum());
+        let measured = probe.exact(pid).ok().map(|measured| Measured { gpu_bytes, ..measured });
+        Self {
+            measured,
+            gpus,
+            shared: procfs::shared_pieces(pid),
+            descendants: procfs::descendants(pid),
+            machine: probe.machine(),
+        }
     }
 
     /// The same numbers, said of a later moment.
@@ -42,8 +57,9 @@ impl Held {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
     pub(crate) bytes: u64,
-    /// One sentence for each holder.
+    /// One sentence for each holder, and for each process that was ended.
     pub(crate) sentences: Vec<String>,
+    pub(crate) evidence: Option<Evidence>,
 }
 
 impl Left {
@@ -55,19 +71,33 @@ impl Left {
 
 /// After a worker is reaped: ends what it started, and looks for what it held.
 pub(crate) fn look(held: &Held, pid: u32, nonce: &str, probe: &dyn Probe) -> Left {
-    let mut left = Left::default();
+    let after = probe.machine();
+    let evidence = held.machine.zip(after).map(|(before, after)| before.until(&after));
+    let mut left = Left { evidence, ..Left::default() };
     let assignment = {
         let (name, value) = mark(nonce);
         format!("{name}={value}")
     };
     // The group's number may be another's by now, but only a descendant of the worker can have become our child in it.
     let is_orphan = |stat: procfs::Stat| stat.group == pid && stat.parent == std::process::id();
-    let is_descendant =
-        |other: u32| procfs::has_variable(other, &assignment) || procfs::stat(other).is_some_and(is_orphan);
+    // One that took a group of its own and threw its environment away is known by having been seen beneath the worker.
+    let was_seen = |other: u32, start: u64| held.descendants.contains(&(other, start));
+    let is_descendant = |other: u32| {
+        procfs::has_variable(other, &assignment)
+            || procfs::stat(other).is_some_and(|stat| was_seen(other, stat.start_time) || is_orphan(stat))
+    };
     for other in procfs::pids().into_iter().filter(|&other| is_descendant(other)) {
-        if !end_descendant(other, is_descendant) {
-            let bytes = probe.exact(other).map_or(0, |measured| measured.private_bytes);
-            left.add(bytes, format!("{} that it had started still holds {}.", process(other), mib(bytes)));
+        let (who, bytes) = (process(other), probe.exact(other).map_or(0, |measured| measured.private_bytes));
+        match end_descendant(other, is_descendant) {
+            // Nothing of it is left; that it was there is worth a word.
+            End::Made if bytes > 0 => left
+                .sentences
+                .push(format!("{who} that it had started outlived it and was ended; it had held {}.", mib(bytes))),
+            End::Made | End::Before => {}
+            End::Refused => left.add(
+                bytes,
+                format!("{who} that it had started still holds {}; it cannot be ended, so look what it waits for.", mib(bytes)),
+            ),
         }
     }
     reap_group(pid);
@@ -77,18 +107,27 @@ pub(crate) fn look(held: &Held, pid: u32, nonce: &str, probe: &dyn Probe) -> Lef
     left
 }
 
-/// Whether it is gone.
-fn end_descendant(pid: u32, is_it: impl Fn(u32) -> bool) -> bool {
-    let Some(raw) = Pid::from_raw(pid.cast_signed()) else { return true };
-    let Ok(process) = pidfd_open(raw, PidfdFlags::empty()) else { return true };
+/// What became of a descendant.
+enum End {
+    /// It was gone already.
+    Before,
+    /// It was killed.
+    Made,
+    /// It is there.
+    Refused,
+}
+
+fn end_descendant(pid: u32, is_it: impl Fn(u32) -> bool) -> End {
+    let Some(raw) = Pid::from_raw(pid.cast_signed()) else { return End::Before };
+    let Ok(process) = pidfd_open(raw, PidfdFlags::empty()) else { return End::Before };
     if !is_it(pid) {
-        return true;
+        return End::Before;
     }
     let _ = pidfd_send_signal(&process, Signal::KILL);
     let gone = wait_for_end(&process, DESCENDANT_WAIT);
     // The server is a subreaper: an orphan is its child, and a zombie until it is reaped. Another's child is not ours.
     let _ = waitpid(Some(raw), WaitOptions::NOHANG);
-    gone
+    if gone { End::Made } else { End::Refused }
 }
 
 /// Reaps those of the worker's group that ended before it, and became ours when it did.
@@ -107,10 +146,20 @@ fn look_for_piece(key: &PieceKey, piece: &Piece, left: &mut Left) {
         let who = holders.join(", ");
         left.add(
             piece.bytes,
-            format!("{} of shared memory {} are still mapped by {who}.", mib(piece.bytes), piece.name),
+            format!(
+                "{} of shared memory {} are still mapped by {who}; they come back when that ends.",
+                mib(piece.bytes),
+                piece.name
+            ),
         );
     } else if procfs::lies_about(&piece.name, key.1) {
-        left.add(piece.bytes, format!("{} of shared memory still lie in {}.", mib(piece.bytes), piece.name));
+        let (bytes, name) = (mib(piece.bytes), &piece.name);
+        left.add(
+            piece.bytes,
+            format!(
+                "{bytes} of shared memory still lie in {name}; they come back when that file is removed."
+            ),
+        );
     }
 }
 
@@ -121,6 +170,7 @@ fn process(pid: u32) -> String {
     }
 }
 
-fn mib(bytes: u64) -> String {
+/// As sentences about what is left have it.
+pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }

@@ -6,6 +6,7 @@
 
 mod cores;
 mod death;
+mod gpus;
 mod house;
 mod inbox;
 mod instance;

@@ -1,10 +1,11 @@
 //! The life of one instance: load, serve, end, with a word to the desk at each turn.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use link::{FromWorker, Load, Ready, ToWorker};
 use manager::ports::{News, NewsDesk, ReadyFacts, Release, StartOrder};
 use protocol::{Failure, Method, Problem, Progress};
+use tokio::time::timeout;
 
 use crate::{
     Instance,
@@ -17,6 +18,8 @@ use crate::{
     worker::{Gone, Worker, hand_over, intent},
 };
 
+/// For the shelf, until it has opened a model's files.
+const OPEN: Duration = Duration::from_secs(30);
 /// Lines of a log tail.
 const TAIL: usize = 20;
 
@@ -57,9 +60,14 @@ impl Life {
         }
         let spawn = async {
             let intent = intent(self.order.model.as_str(), self.order.epoch.0)?;
-            Worker::spawn(&self.house, intent, self.house.logs.of(&self.order.model)).await
+            let given_up = self.control.asked_to_end(Stop::Ladder);
+            Worker::spawn(&self.house, intent, self.house.logs.of(&self.order.model), given_up).await
         };
-        let worker = spawn.await.map_err(|error| End::Failed(Cause::NotSpawned(error)))?;
+        let failed = |error| match self.control.how() {
+            Stop::No => End::Failed(Cause::NotSpawned(error)),
+            _ => End::Asked,
+        };
+        let worker = spawn.await.map_err(failed)?;
         self.tell(News::Spawned { pid: worker.pid() });
         Ok(worker)
     }
@@ -106,9 +114,17 @@ impl Life {
     async fn load_to_ready(&self, worker: &mut Worker) -> Result<(), Cause> {
         worker.greet(&self.house).await?;
         let (shelf, model) = (Arc::clone(&self.house.shelf), self.order.model.clone());
-        let opened = self.house.blocking(move || shelf.open(&model)).await;
-        let (files, descriptors) =
-            hand_over(opened.unwrap_or_else(|| Err(shelf_failed())).map_err(Cause::Refused)?);
+        // A disk may take its time; the worker is watched meanwhile, and has nothing to say yet.
+        let opened = tokio::select! {
+            opened = timeout(OPEN, self.house.blocking(move || shelf.open(&model))) => opened,
+            step = worker.line.next(Work::None) => return Err(worker.cause_of(step)),
+        };
+        let opened = match opened {
+            Ok(Some(opened)) => opened,
+            Ok(None) => Err(shelf_failed()),
+            Err(_) => Err(shelf_stands()),
+        };
+        let (files, descriptors) = hand_over(opened.map_err(Cause::Refused)?);
         let load = Load { files, context: self.order.context, threads: self.house.threads };
         worker.line.say(&ToWorker::Load(load), descriptors).map_err(Cause::Wire)?;
         let ready = loop {
@@ -134,6 +150,7 @@ impl Life {
             threads: ready.threads,
             context: ready.context,
             sandbox: worker.sandbox.clone(),
+            served_by: ready.served_by.clone(),
             memory: worker.measure(&self.house).await,
         };
         let instance = Instance::new(Arc::clone(&self.control.inbox), ready, worker.pid());
@@ -167,6 +184,10 @@ impl Life {
                 }
                 Step::Said(FromWorker::SessionEnded { session, .. }) => {
                     self.tell(News::Held { session, bytes: 0 });
+                    continue;
+                }
+                Step::Said(FromWorker::Peak { bytes, full }) => {
+                    self.tell(News::Peak { bytes, full });
                     continue;
                 }
                 Step::Said(message) => requests.hear(message),
@@ -217,7 +238,24 @@ impl Life {
 }
 
 fn nothing_to_release() -> Release {
-    Release { pid: None, method: Method::None, held: None, residual_bytes: 0, left: Vec::new() }
+    Release {
+        pid: None,
+        method: Method::None,
+        held: None,
+        residual_bytes: 0,
+        gpus: Vec::new(),
+        left: Vec::new(),
+        evidence: None,
+    }
+}
+
+fn shelf_stands() -> Problem {
+    let message = format!("The model's files could not be opened within {} seconds.", OPEN.as_secs());
+    Problem::new(
+        protocol::Code::LoadFailed,
+        message,
+        "Is the disk that they lie on there? Then load the model again.",
+    )
 }
 
 fn shelf_failed() -> Problem {

@@ -7,7 +7,9 @@ use link::{FromWorker, Message, ToWorker, WireError, nonblocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout, timeout_at};
 
 use crate::{
+    death::Kills,
     process::{Death, Process},
+    procfs,
     spawn::Spawned,
     watch::{Hang, Watch, Work},
 };
@@ -34,6 +36,7 @@ pub(crate) struct Line {
     writer: nonblocking::Writer,
     pub(crate) process: Process,
     watch: Watch,
+    kills: Kills,
     tick: Interval,
     /// Until when the rest may take, once the channel is closed or the process has ended.
     closed: Option<Instant>,
@@ -47,7 +50,8 @@ impl Line {
         let (reader, writer) = nonblocking::split(spawned.channel)?;
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok((Self { reader, writer, process, watch: Watch::default(), tick, closed: None }, spawned.stderr))
+        let (watch, kills) = (Watch::default(), Kills::new(procfs::oom_kills()));
+        Ok((Self { reader, writer, process, watch, kills, tick, closed: None }, spawned.stderr))
     }
 
     /// Queues a message. Those that are built here are small; a request's frame comes ready-made.
@@ -72,7 +76,7 @@ impl Line {
                 received = self.reader.receive() => match received {
                     Ok(Some(FromWorker::Pong { step, .. })) => self.watch.pong(step),
                     Ok(Some(message)) => {
-                        self.watch.moved();
+                        self.watch.heard(&message);
                         return Step::Said(message);
                     }
                     Ok(None) | Err(WireError::Cut) => self.close(),
@@ -81,13 +85,26 @@ impl Line {
                 // A write that fails means a closed channel, out of which there may still be something to read.
                 flushed = self.writer.flush(), if !self.writer.is_empty() => if flushed.is_err() { self.close() },
                 _ = self.process.ended() => self.close(),
-                _ = self.tick.tick(), if work != Work::Start => match self.watch.tick(work).map(|n| self.say(&ToWorker::Ping { n }, Vec::new())) {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return Step::Broken(error),
-                    Err(hang) => return Step::Hung(hang),
+                _ = self.tick.tick(), if work != Work::Start => if let Some(end) = self.second(work) {
+                    return end;
                 },
             }
         }
+    }
+
+    /// A second has passed.
+    fn second(&mut self, work: Work) -> Option<Step> {
+        self.kills.look(procfs::oom_kills());
+        match self.watch.tick(work).map(|n| self.say(&ToWorker::Ping { n }, Vec::new())) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Step::Broken(error)),
+            Err(hang) => Some(Step::Hung(hang)),
+        }
+    }
+
+    /// Whether the system has killed anybody for want of memory in the last seconds.
+    pub(crate) fn kills_grew(&self) -> bool {
+        self.kills.grew(procfs::oom_kills())
     }
 
     fn close(&mut self) {

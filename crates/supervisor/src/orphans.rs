@@ -7,16 +7,13 @@ use std::{collections::HashMap, io, time::Duration};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::procfs;
+use crate::procfs::{self, Key};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Looks at which a zombie is left to whoever may wait for it. Counted, not timed: a server that was stopped for a while
 /// has looked no oftener.
 const LOOKS: u32 = 5;
-
-/// A process for good: its number and its start.
-type Key = (u32, u64);
 
 /// Listens for ended children. Whatever a parent that ignores them has handed on to us, from here on the system tells.
 ///

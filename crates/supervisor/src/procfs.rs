@@ -3,6 +3,9 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
+/// Children of one process that are looked at.
+const MOST_CHILDREN: usize = 1000;
+
 /// From `/proc/PID/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -45,6 +48,39 @@ pub(crate) fn has_argument(pid: u32, word: &str) -> bool {
 pub(crate) fn has_variable(pid: u32, assignment: &str) -> bool {
     let Ok(variables) = fs::read(format!("/proc/{pid}/environ")) else { return false };
     variables.split(|&byte| byte == 0).any(|variable| variable == assignment.as_bytes())
+}
+
+/// A process for good: its number and its start.
+pub(crate) type Key = (u32, u64);
+
+/// What this process has started, and what that has started, as far as it lives and has not been handed on.
+pub(crate) fn descendants(pid: u32) -> Vec<Key> {
+    let mut found = Vec::new();
+    for child in numbers_of_children(pid) {
+        found.extend(stat(child).map(|stat| (child, stat.start_time)));
+        found.extend(descendants(child));
+    }
+    found
+}
+
+/// What this process has started itself.
+pub(crate) fn children(pid: u32) -> Vec<Key> {
+    let key = |child| stat(child).map(|stat| (child, stat.start_time));
+    numbers_of_children(pid).into_iter().filter_map(key).collect()
+}
+
+fn numbers_of_children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.flat_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        text.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<u32>>()
+    });
+    children.take(MOST_CHILDREN).collect()
+}
+
+/// Its program's arguments, by which a copy of a process is told from what it becomes; `None`: it has ended.
+pub(crate) fn program(pid: u32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|arguments| !arguments.is_empty())
 }
 
 /// Every process that can be seen.

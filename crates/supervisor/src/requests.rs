@@ -108,17 +108,9 @@ impl Requests {
                 self.running.remove(&id);
                 Ok(())
             }
-            FromWorker::Embedded { id, vectors, prompt_tokens } => match self.running.remove(&id) {
-                Some(Running { answer: Answer::Vectors(answer), .. }) => {
-                    drop(answer.send(Ok(Vectors { vectors, prompt_tokens })));
-                    Ok(())
-                }
-                Some(other) => {
-                    self.running.insert(id, other);
-                    Err(Breach::WrongAnswer)
-                }
-                None => Err(Breach::UnknownRequest),
-            },
+            FromWorker::Embedded { id, width, numbers, prompt_tokens } => {
+                self.take_vectors(id, width, &numbers, prompt_tokens)
+            }
             FromWorker::Error { id: Some(id), code, message } => {
                 let running = self.running.remove(&id).ok_or(Breach::UnknownRequest)?;
                 running.answer.fail(refusal(code, message));
@@ -126,6 +118,27 @@ impl Requests {
             }
             _ => Err(Breach::OutOfPlace),
         }
+    }
+
+    /// As many as there were texts, of one width; what was asked otherwise is not ended by it.
+    fn take_vectors(
+        &mut self,
+        id: u64,
+        width: u32,
+        numbers: &[f32],
+        prompt_tokens: u32,
+    ) -> Result<(), Breach> {
+        let running = self.running.get(&id).ok_or(Breach::UnknownRequest)?;
+        let Answer::Vectors { texts, .. } = running.answer else { return Err(Breach::WrongAnswer) };
+        let width = width as usize;
+        if width == 0 || width.checked_mul(texts) != Some(numbers.len()) {
+            return Err(Breach::WrongAnswer);
+        }
+        if let Some(Running { answer: Answer::Vectors { answer, .. }, .. }) = self.running.remove(&id) {
+            let vectors = numbers.chunks_exact(width).map(<[f32]>::to_vec).collect();
+            drop(answer.send(Ok(Vectors { vectors, prompt_tokens })));
+        }
+        Ok(())
     }
 
     /// Ends all that is left with this reason. Returns how many those were.
@@ -192,7 +205,12 @@ mod tests {
         let mut requests = Requests::default();
         let tokens = Answer::Tokens { events, wish: Arc::clone(&wish) };
         requests.add(Posted { id: 1, frame: Vec::new(), answer: tokens, place: place() });
-        requests.add(Posted { id: 2, frame: Vec::new(), answer: Answer::Vectors(answer), place: place() });
+        requests.add(Posted {
+            id: 2,
+            frame: Vec::new(),
+            answer: Answer::Vectors { answer, texts: 2 },
+            place: place(),
+        });
         Held { requests, events: receiver, wish, vectors, places }
     }
 
@@ -220,7 +238,7 @@ mod tests {
     #[test]
     fn a_gap_a_stranger_and_a_wrong_answer_are_breaches() {
         let mut held = held();
-        let embedded = |id| FromWorker::Embedded { id, vectors: Vec::new(), prompt_tokens: 0 };
+        let embedded = |id| FromWorker::Embedded { id, width: 1, numbers: vec![0.5; 2], prompt_tokens: 0 };
         assert_eq!(held.requests.hear(token(1, 1)), Err(Breach::Gap));
         assert_eq!(held.requests.hear(token(3, 0)), Err(Breach::UnknownRequest));
         assert_eq!(held.requests.hear(token(2, 0)), Err(Breach::WrongAnswer));
@@ -228,6 +246,25 @@ mod tests {
         assert_eq!(held.requests.hear(refused(None)), Err(Breach::OutOfPlace));
         // None of this has ended anything.
         assert_eq!(held.requests.fail_all(&problem()), 2);
+    }
+
+    #[test]
+    fn as_many_vectors_come_as_there_were_texts_or_it_is_a_breach() {
+        let mut held = held();
+        let embedded = |width, numbers: &[f32]| FromWorker::Embedded {
+            id: 2,
+            width,
+            numbers: numbers.to_vec(),
+            prompt_tokens: 9,
+        };
+        for (width, numbers) in
+            [(0, &[][..]), (0, &[1.0]), (2, &[1.0; 3]), (1, &[1.0; 3]), (u32::MAX, &[1.0; 2])]
+        {
+            assert_eq!(held.requests.hear(embedded(width, numbers)), Err(Breach::WrongAnswer), "{width}");
+        }
+        held.requests.hear(embedded(2, &[1.0, 2.0, 3.0, 4.0])).unwrap();
+        let got = held.vectors.try_recv().unwrap().unwrap();
+        assert_eq!(got, Vectors { vectors: vec![vec![1.0, 2.0], vec![3.0, 4.0]], prompt_tokens: 9 });
     }
 
     #[test]

@@ -18,8 +18,9 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use crate::procfs;
+use crate::{procfs, spawn::mark};
 
 /// How long a left-over may take to go after SIGKILL.
 const RECLAIM_WAIT: Duration = Duration::from_secs(8);
@@ -160,49 +161,72 @@ fn lets_go(lock: &File) -> io::Result<bool> {
     Ok(matches!(waited.recv_timeout(LET_GO), Ok(Ok(()))))
 }
 
-/// Ends what an earlier server left behind and says what that was. Call it once at the start, before any spawn; it
-/// blocks for as long as the left-overs take to go, at most 8 s each.
+/// Ends what an earlier server left behind, workers and what they had started, and says what that was. Call it once at the
+/// start, before any spawn; it blocks for as long as all of them together take to go, at most 8 s.
 pub fn reclaim(run: &RunDir) -> Vec<Reclaimed> {
-    let mut found = Vec::new();
-    for (path, intent) in run.intents() {
-        let left_over = intent.and_then(|intent| Some((left_over(&intent)?, intent.model)));
-        let gone = left_over.is_none_or(|(reclaimed, model)| {
-            let gone = reclaimed.gone;
-            found.push(Reclaimed { model, ..reclaimed });
-            gone
-        });
-        if gone {
+    let found: Vec<(PathBuf, Vec<LeftOver>)> = run
+        .intents()
+        .into_iter()
+        .map(|(path, intent)| (path, intent.map(|intent| left_over(&intent)).unwrap_or_default()))
+        .collect();
+    // Each of them has its signal before the first is waited for.
+    let until = Instant::now() + RECLAIM_WAIT;
+    let mut told = Vec::new();
+    for (path, processes) in found {
+        let before = told.len();
+        told.extend(processes.into_iter().map(|one| one.gone_by(until)));
+        if told[before..].iter().all(|one| one.gone) {
             drop(fs::remove_file(path));
         }
     }
-    found
+    told
 }
 
-fn left_over(intent: &Intent) -> Option<Reclaimed> {
-    let is_it = |pid: u32| {
-        let same_start = intent
-            .start_time
-            .is_none_or(|start| procfs::stat(pid).is_some_and(|stat| stat.start_time == start));
-        same_start && procfs::has_argument(pid, &intent.nonce)
+/// A process that was told to end.
+struct LeftOver {
+    told: Reclaimed,
+    process: rustix::fd::OwnedFd,
+}
+
+impl LeftOver {
+    fn gone_by(self, until: Instant) -> Reclaimed {
+        let gone = wait_for_end(&self.process, until.saturating_duration_since(Instant::now()));
+        Reclaimed { gone, ..self.told }
+    }
+}
+
+/// Everybody who belongs to a record, each with SIGKILL on its way.
+fn left_over(intent: &Intent) -> Vec<LeftOver> {
+    let assignment = {
+        let (name, value) = mark(&intent.nonce);
+        format!("{name}={value}")
     };
-    let pid = match intent.pid {
-        Some(pid) => Some(pid).filter(|&pid| is_it(pid)),
-        None => procfs::pids().into_iter().find(|&pid| is_it(pid)),
-    }?;
-    let bytes = procfs::private_bytes(pid).unwrap_or(0);
-    let gone = kill_and_wait(pid, is_it);
-    Some(Reclaimed { model: String::new(), pid, bytes, gone })
+    let is_worker = |pid: u32| {
+        let same = match (intent.pid, intent.start_time) {
+            (None, _) => true,
+            (Some(worker), None) => worker == pid,
+            (Some(worker), Some(start)) => {
+                worker == pid && procfs::stat(pid).is_some_and(|stat| stat.start_time == start)
+            }
+        };
+        same && procfs::has_argument(pid, &intent.nonce)
+    };
+    // What a worker starts inherits its mark.
+    let is_it = |pid: u32| is_worker(pid) || procfs::has_variable(pid, &assignment);
+    let found = procfs::pids().into_iter().filter(|&pid| is_it(pid)).collect::<Vec<_>>();
+    found.into_iter().filter_map(|pid| kill(pid, &intent.model, is_it)).collect()
 }
 
 /// Looks once more through the descriptor, which cannot come to mean another process, before it kills.
-fn kill_and_wait(pid: u32, is_it: impl Fn(u32) -> bool) -> bool {
-    let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return true };
-    let Ok(process) = pidfd_open(raw, PidfdFlags::empty()) else { return true };
+fn kill(pid: u32, model: &str, is_it: impl Fn(u32) -> bool) -> Option<LeftOver> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    let process = pidfd_open(raw, PidfdFlags::empty()).ok()?;
     if !is_it(pid) {
-        return true;
+        return None;
     }
+    let bytes = procfs::private_bytes(pid).unwrap_or(0);
     let _ = pidfd_send_signal(&process, Signal::KILL);
-    wait_for_end(&process, RECLAIM_WAIT)
+    Some(LeftOver { told: Reclaimed { model: model.to_owned(), pid, bytes, gone: false }, process })
 }
 
 /// Whether a process ended within this time.
@@ -298,6 +322,27 @@ mod tests {
         assert_eq!(told, expected);
         assert!(!known.wait().unwrap().success() && !unknown.wait().unwrap().success());
         assert!(reclaim(&run).is_empty(), "it is struck out");
+    }
+
+    #[test]
+    fn what_a_left_over_had_started_is_ended_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::lock(folder.path()).unwrap();
+        let (name, value) = mark("nonce-parent");
+        // Its worker is gone; nothing but the environment says whose it was.
+        let mut child = Command::new("sh")
+            .args(["-c", "read -r word"])
+            .env(name, value)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while !procfs::has_variable(child.id(), "INNKEEPER_WORKER=nonce-parent") {
+            thread::yield_now();
+        }
+        run.record(&intent("nonce-parent", Some(u32::MAX >> 1), Some(1))).unwrap();
+        let told = reclaim(&run);
+        assert_eq!(told.iter().map(|one| (one.pid, one.gone)).collect::<Vec<_>>(), [(child.id(), true)]);
+        assert!(!child.wait().unwrap().success());
     }
 
     #[test]

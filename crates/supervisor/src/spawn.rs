@@ -2,6 +2,7 @@
 //! forked it ends, and a runtime's threads come and go.
 
 use std::{
+    collections::HashSet,
     fs, io,
     os::{
         fd::{AsRawFd, OwnedFd, RawFd},
@@ -11,6 +12,7 @@ use std::{
     process::{Command, Stdio},
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -21,12 +23,12 @@ use rustix::{
     },
     thread::set_no_new_privs,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     process::reap,
     procfs,
-    run_dir::{Intent, RunDir},
+    run_dir::{Intent, RunDir, wait_for_end},
 };
 
 /// Where a worker finds its channel.
@@ -34,6 +36,15 @@ const CHANNEL: RawFd = 3;
 
 /// Orders that may wait for the spawner.
 const ORDERS: usize = 64;
+
+/// For a spawn, which takes milliseconds; a disk that stands can hold it.
+const SPAWN: Duration = Duration::from_secs(10);
+/// For the end of a worker that nobody waits for any more.
+const UNWANTED: Duration = Duration::from_secs(1);
+/// A spawn that is not wanted any more comes to its own end in so long, or is held up.
+const GRACE: Duration = Duration::from_secs(1);
+/// Between the two looks that tell a copy of this process that is held up from one that is on its way.
+const HELD: Duration = Duration::from_millis(500);
 
 /// Variables that a worker gets from the server's own environment; all others are taken away.
 const INHERITED: [&str; 3] = ["RUST_BACKTRACE", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"];
@@ -83,23 +94,81 @@ impl Spawner {
         thread::Builder::new().name("spawner".into()).spawn(move || {
             let _lowest = lowest;
             for Order { intent, reply } in inbox {
-                let spawned = spawn(&program, threads, &run, intent);
-                if let Err(Ok(unwanted)) = reply.send(spawned) {
-                    let _ = pidfd_send_signal(&unwanted.pidfd, Signal::KILL);
-                    reap(&unwanted.pidfd);
+                let nonce = intent.nonce.clone();
+                if let Err(Ok(unwanted)) = reply.send(spawn(&program, threads, &run, intent)) {
+                    end_unwanted(&unwanted, &run, &nonce);
                 }
             }
         })?;
         Ok(Self { orders })
     }
 
-    /// Spawns a worker. Its record is on disk before, and stays until [`RunDir::erase`].
-    pub(crate) async fn spawn(&self, intent: Intent) -> io::Result<Spawned> {
-        let (reply, replied) = oneshot::channel();
+    /// Spawns a worker. Its record is on disk before, and stays until [`RunDir::erase`]. What is held between its fork and
+    /// its exec holds everybody else's spawn too, so it is ended when its time is over, or soon after it is `given_up`.
+    pub(crate) async fn spawn(
+        &self,
+        intent: Intent,
+        given_up: impl Future<Output = ()>,
+    ) -> io::Result<Spawned> {
+        let (reply, mut replied) = oneshot::channel();
         let busy =
             |_| io::Error::new(io::ErrorKind::WouldBlock, "too many workers are being started at once");
         self.orders.try_send(Order { intent, reply }).map_err(busy)?;
-        replied.await.map_err(|_| io::Error::other("the thread that starts workers is gone"))?
+        let gone = |_| io::Error::other("the thread that starts workers is gone");
+        let given_up = async {
+            given_up.await;
+            sleep(GRACE).await;
+        };
+        let why = tokio::select! {
+            biased;
+            answer = &mut replied => return answer.map_err(gone)?,
+            () = sleep(SPAWN) => "the system has not started it in 10 s",
+            () = given_up => "the system had not started it when it was not wanted any more",
+        };
+        let before = unborn();
+        sleep(HELD).await;
+        // From here on what comes is ended by the thread that started it; what has come is handed out.
+        replied.close();
+        if let Ok(answer) = replied.try_recv() {
+            return answer;
+        }
+        unborn().intersection(&before).copied().for_each(end);
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    }
+}
+
+/// Ends whatever is on its way from its fork to its program: nobody will be there to take it.
+pub(crate) fn end_unborn() {
+    unborn().into_iter().for_each(end);
+}
+
+/// Copies of this process that have not become another program yet.
+fn unborn() -> HashSet<procfs::Key> {
+    let ours = procfs::program(std::process::id());
+    let alike = |(pid, _): &procfs::Key| ours.is_some() && procfs::program(*pid) == ours;
+    procfs::children(std::process::id()).into_iter().filter(alike).collect()
+}
+
+fn end((pid, start_time): procfs::Key) {
+    // The number may be another's by now; by the descriptor it is always the one that was looked at.
+    let Some(pidfd) =
+        Pid::from_raw(pid.cast_signed()).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+    else {
+        return;
+    };
+    if procfs::stat(pid).is_some_and(|stat| stat.start_time == start_time) {
+        tracing::warn!(pid, "a worker is held between its fork and its program, and is ended");
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+}
+
+/// Whoever wanted it has gone, or has waited for too long.
+fn end_unwanted(worker: &Spawned, run: &RunDir, nonce: &str) {
+    let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
+    // The next spawn waits for this. One that cannot be killed stays on record, and is an orphan when it ends.
+    if wait_for_end(&worker.pidfd, UNWANTED) {
+        reap(&worker.pidfd);
+        run.erase(nonce);
     }
 }
 
@@ -222,10 +291,10 @@ pub(crate) fn new_nonce() -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::future::pending;
 
     use super::*;
-    use crate::{process::Death, run_dir::wait_for_end};
+    use crate::process::Death;
 
     /// A worker that ends when its channel does: a shell that reads descriptor 3.
     fn reader() -> WorkerProgram {
@@ -241,8 +310,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = Arc::new(RunDir::lock(folder.path()).unwrap());
         let spawner = Spawner::start(reader(), 1, run).unwrap();
-        let first = spawner.spawn(intent("first")).await.unwrap();
-        let second = spawner.spawn(intent("second")).await.unwrap();
+        let first = spawner.spawn(intent("first"), pending()).await.unwrap();
+        let second = spawner.spawn(intent("second"), pending()).await.unwrap();
         // Had the second inherited the first one's channel, in whichever direction, it would stay open.
         drop(first.channel);
         assert!(wait_for_end(&first.pidfd, Duration::from_secs(5)), "the first did not see it");
@@ -253,12 +322,38 @@ mod tests {
         assert_eq!(reap(&second.pidfd), Death::Exited(0));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_spawn_that_does_not_come_about_is_an_error_and_no_wait_for_ever() {
+        let (orders, _nobody_takes_them) = mpsc::sync_channel(ORDERS);
+        let error = Spawner { orders }.spawn(intent("any"), pending()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_nobody_waits_for_any_more_is_ended_and_struck_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Arc::new(RunDir::lock(folder.path()).unwrap());
+        let spawner = Spawner::start(reader(), 1, run).unwrap();
+        let (reply, replied) = oneshot::channel();
+        drop(replied);
+        spawner.orders.send(Order { intent: intent("unwanted"), reply }).unwrap();
+        // Orders are carried out one after another.
+        let wanted = spawner.spawn(intent("wanted"), pending()).await.unwrap();
+        let left: Vec<_> = fs::read_dir(folder.path().join("intents")).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(left[0].file_name().to_string_lossy().starts_with("wanted"));
+        drop(wanted.channel);
+        assert!(wait_for_end(&wanted.pidfd, Duration::from_secs(5)));
+        reap(&wanted.pidfd);
+    }
+
     #[tokio::test]
     async fn a_program_that_is_not_there_is_an_error_and_leaves_no_record() {
         let folder = tempfile::tempdir().unwrap();
         let run = Arc::new(RunDir::lock(folder.path()).unwrap());
         let program = WorkerProgram { path: folder.path().join("nowhere"), args: Vec::new() };
-        let error = Spawner::start(program, 1, run).unwrap().spawn(intent("any")).await.unwrap_err();
+        let error =
+            Spawner::start(program, 1, run).unwrap().spawn(intent("any"), pending()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert_eq!(fs::read_dir(folder.path().join("intents")).unwrap().count(), 0);
     }

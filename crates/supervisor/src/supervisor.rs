@@ -5,8 +5,11 @@ use std::{io, sync::Arc, time::Duration};
 use link::{Facts, FromWorker, Order, ToWorker};
 use manager::ports::{Epoch, Launcher, ModelFile, NewsDesk, Probe, Shelf, StartOrder, StopOrder};
 use protocol::{Code, ModelId, Problem};
-use tokio::{runtime::Handle, time::timeout};
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     Instance,
@@ -19,15 +22,13 @@ use crate::{
     orphans,
     requests::refusal,
     run_dir::RunDir,
-    spawn::{Spawner, WorkerProgram},
+    spawn::{Spawner, WorkerProgram, end_unborn},
     watch::Work,
     worker::{Worker, hand_over, intent},
 };
 
 /// From the spawn to the facts.
 const INSPECT: Duration = Duration::from_secs(10);
-/// For the end of all workers by SIGKILL.
-const SHUT_DOWN: Duration = Duration::from_secs(10);
 
 /// What a supervisor is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,7 @@ impl Supervisor {
             spawner,
             _orphans: orphans,
             logs: Logs::default(),
+            closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             lives: Lives::default().into(),
@@ -84,16 +86,18 @@ impl Supervisor {
     /// What is in a model's files, by a short-lived worker; at most 10 s.
     ///
     /// # Errors
-    /// Why they are no model that runs here, in the worker's words, or what went wrong with the worker.
+    /// Why they are no model that runs here, in the worker's words (`UnsupportedModel`), or what kept it from looking,
+    /// which says nothing about them (any other code).
     pub async fn inspect(&self, files: Vec<ModelFile>) -> Result<Facts, Problem> {
         if self.house.lives().closed {
             return Err(closing());
         }
-        // A task of its own, so that the worker is reaped even if the caller goes away.
-        let house = Arc::clone(&self.house);
-        let task =
-            self.house.tasks.spawn_on(async move { inspect(&house, files).await }, &self.house.runtime);
-        task.await.unwrap_or_else(|_| Err(closing()))
+        // A task of its own, so that the worker is reaped even if the caller goes away, or one that cannot be killed makes
+        // it wait.
+        let (house, (answer, answered)) = (Arc::clone(&self.house), oneshot::channel());
+        let looking = async move { inspect(&house, files, answer).await };
+        drop(self.house.tasks.spawn_on(looking, &self.house.runtime));
+        answered.await.unwrap_or_else(|_| Err(closing()))
     }
 
     /// The last words of a model's workers, oldest first; kept after their death.
@@ -106,8 +110,11 @@ impl Supervisor {
         self.house.logs.of(model).follow()
     }
 
-    /// Takes no more orders, kills what is left, and waits until it is reaped. Returns whether nothing is left.
-    pub async fn shut_down(&self) -> bool {
+    /// Takes no more orders, kills what is left, and waits until it is reaped.
+    ///
+    /// # Errors
+    /// The processes that are left after `most`, as far as they are known.
+    pub async fn shut_down(&self, most: Duration) -> Result<(), Vec<u32>> {
         {
             let mut lives = self.house.lives();
             lives.closed = true;
@@ -115,8 +122,19 @@ impl Supervisor {
                 control.end(Stop::AtOnce);
             }
         }
+        self.house.closing.cancel();
         self.house.tasks.close();
-        timeout(SHUT_DOWN, self.house.tasks.wait()).await.is_ok()
+        let ended = timeout(most, self.house.tasks.wait()).await;
+        if ended.is_err() {
+            end_unborn();
+        }
+        ended.map_err(|_| self.house.lives().pids.iter().copied().collect())
+    }
+
+    /// This process ends now. Its workers hear that from the kernel, but for those that are held so soon after their fork
+    /// that they have not asked for it yet.
+    pub fn cut(&self) {
+        end_unborn();
     }
 
     fn control(&self, epoch: Epoch) -> Option<Arc<Control>> {
@@ -161,21 +179,44 @@ impl Launcher for Supervisor {
     }
 }
 
-async fn inspect(house: &House, files: Vec<ModelFile>) -> Result<Facts, Problem> {
-    let not_spawned = |error| Cause::NotSpawned(error).problem(&[]);
-    let intent = intent("", 0).map_err(not_spawned)?;
-    let mut worker = Worker::spawn(house, intent, Arc::new(Ring::default())).await.map_err(not_spawned)?;
-    let asked = timeout(INSPECT, ask_for_facts(house, &mut worker, files)).await;
-    let answer = match asked {
-        Ok(Ok(facts)) => Ok(facts),
-        Ok(Err(Cause::Refused(problem))) => Err(problem),
-        Ok(Err(cause)) => Err(unreadable(&cause.problem(&worker.last_lines().await).message)),
-        Err(_) => Err(unreadable("The worker took longer than 10 seconds over it.")),
+/// Answers once the worker is reaped, or is known to be stuck; then the reaping goes on.
+async fn inspect(house: &House, files: Vec<ModelFile>, answer: oneshot::Sender<Result<Facts, Problem>>) {
+    let given_up = house.closing.cancelled();
+    let spawn = async { Worker::spawn(house, intent("", 0)?, Arc::new(Ring::default()), given_up).await };
+    // Whoever asked may have gone.
+    let mut worker = match spawn.await {
+        Ok(worker) => worker,
+        Err(error) => return drop(answer.send(Err(Cause::NotSpawned(error).problem(&[])))),
+    };
+    let asked = tokio::select! {
+        asked = timeout(INSPECT, ask_for_facts(house, &mut worker, files)) => Some(asked),
+        () = house.closing.cancelled() => None,
+    };
+    let found = match asked {
+        Some(Ok(Ok(facts))) => Ok(facts),
+        Some(Ok(Err(Cause::Refused(problem)))) => Err(problem),
+        Some(Ok(Err(cause))) => {
+            let why = cause.problem(&worker.last_lines().await).message;
+            Err(if cause.is_from_outside() { unread(&why) } else { unreadable(&why) })
+        }
+        // A slow disk or a busy machine says nothing about the file.
+        Some(Err(_)) => Err(unread("The worker took longer than 10 seconds over it.")),
+        None => Err(closing()),
     };
     let at_once = Control::new();
     at_once.end(Stop::AtOnce);
-    worker.end(house, &at_once, |pid| tracing::error!(pid, "a worker cannot be killed")).await;
-    answer
+    let mut waiting = Some((answer, found));
+    let mut tell = || {
+        if let Some((answer, found)) = waiting.take() {
+            drop(answer.send(found));
+        }
+    };
+    let stuck = |pid| {
+        tracing::error!(pid, "a worker that looked into a file cannot be killed");
+        tell();
+    };
+    worker.end(house, &at_once, stuck).await;
+    tell();
 }
 
 async fn ask_for_facts(house: &House, worker: &mut Worker, files: Vec<ModelFile>) -> Result<Facts, Cause> {
@@ -194,6 +235,12 @@ async fn ask_for_facts(house: &House, worker: &mut Worker, files: Vec<ModelFile>
 fn unreadable(why: &str) -> Problem {
     let message = format!("The file could not be looked into. {why}");
     Problem::new(Code::UnsupportedModel, message, "Fetch the file again, or take another one.")
+}
+
+fn unread(why: &str) -> Problem {
+    let message = format!("The file could not be looked into. {why}");
+    let hint = "It is looked into again when somebody asks for it, and by itself after a while.";
+    Problem::new(Code::LoadFailed, message, hint).retry_after(2)
 }
 
 fn closing() -> Problem {

@@ -1,12 +1,17 @@
 //! Is the worker alive, and does its work go on? Two questions, counted in ticks of one second rather than read off a
 //! clock, so that a server that was itself stopped or suspended accuses nobody. Pure.
 
+use link::{FromWorker, Stage};
+
 /// Pings that may stay unanswered.
 const SILENT_TICKS: u32 = 5;
 /// Ticks without a step while it loads.
 const LOAD_TICKS: u32 = 60;
-/// Ticks without a step while it has a request to work on.
-const RUN_TICKS: u32 = 30;
+/// Ticks of a load in all: one that claims to move for so long does not come to an end.
+const LOAD_TICKS_IN_ALL: u32 = 3600;
+/// Ticks without a step while it has a request to work on. A layer is a step; but candle's model is not seen through, and
+/// reads a chunk of a prompt in one.
+const RUN_TICKS: u32 = 60;
 
 /// What the worker has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub(crate) enum Hang {
     Silent,
     #[error("its load did not move for {LOAD_TICKS} seconds")]
     LoadStands,
+    #[error("its load did not end within {} minutes", LOAD_TICKS_IN_ALL / 60)]
+    LoadEndless,
     #[error("it had work and did none for {RUN_TICKS} seconds")]
     WorkStands,
 }
@@ -39,6 +46,10 @@ pub(crate) struct Watch {
     unanswered: u32,
     step: u64,
     still: u32,
+    /// Ticks of its load.
+    loading: u32,
+    /// What its load has said last of how far it is.
+    reached: Option<(Stage, u64)>,
 }
 
 impl Watch {
@@ -48,8 +59,10 @@ impl Watch {
             return Err(Hang::Silent);
         }
         self.still = if work == Work::None { 0 } else { self.still + 1 };
+        self.loading += u32::from(work == Work::Load);
         match work {
             Work::Load if self.still > LOAD_TICKS => return Err(Hang::LoadStands),
+            Work::Load if self.loading > LOAD_TICKS_IN_ALL => return Err(Hang::LoadEndless),
             Work::Requests if self.still > RUN_TICKS => return Err(Hang::WorkStands),
             _ => {}
         }
@@ -67,9 +80,26 @@ impl Watch {
         }
     }
 
-    /// The worker said something that only work brings.
-    pub(crate) fn moved(&mut self) {
-        self.still = 0;
+    /// The worker said something. Only what work brings is work: the same word about a load again, or what it keeps for a
+    /// session, is none.
+    pub(crate) fn heard(&mut self, message: &FromWorker) {
+        let moved = match *message {
+            FromWorker::Progress { stage, done, .. } => {
+                let is_further = match self.reached {
+                    Some((last, reached)) if last == stage => done > reached,
+                    _ => true,
+                };
+                if is_further {
+                    self.reached = Some((stage, done));
+                }
+                is_further
+            }
+            FromWorker::Held { .. } | FromWorker::SessionEnded { .. } | FromWorker::Pong { .. } => false,
+            _ => true,
+        };
+        if moved {
+            self.still = 0;
+        }
     }
 }
 
@@ -103,12 +133,42 @@ mod tests {
         let answers = |watch: &mut Watch, _| watch.pong(7);
         // The first pong moved the counter from 0 to 7.
         assert_eq!(ticks_until_given_up(Work::Load, answers), Some((62, Hang::LoadStands)));
-        assert_eq!(ticks_until_given_up(Work::Requests, answers), Some((32, Hang::WorkStands)));
+        assert_eq!(ticks_until_given_up(Work::Requests, answers), Some((62, Hang::WorkStands)));
+    }
+
+    fn progress(done: u64) -> FromWorker {
+        FromWorker::Progress { stage: Stage::Weights, done, total: 100 }
+    }
+
+    #[test]
+    fn a_load_that_says_the_same_again_and_again_is_given_up() {
+        let repeats = |watch: &mut Watch, _| {
+            watch.pong(7);
+            watch.heard(&progress(1));
+            watch.heard(&FromWorker::Held { session: String::new(), bytes: 1 });
+        };
+        assert_eq!(ticks_until_given_up(Work::Load, repeats), Some((62, Hang::LoadStands)));
+        let advances = |watch: &mut Watch, n: u32| {
+            watch.pong(7);
+            watch.heard(&progress(u64::from(n / 50)));
+        };
+        assert_eq!(ticks_until_given_up(Work::Load, advances), None);
+    }
+
+    #[test]
+    fn a_load_that_advances_for_ever_is_given_up_too() {
+        let mut watch = Watch::default();
+        let mut ticks = (1..).map(|n| {
+            watch.pong(n);
+            watch.heard(&progress(n));
+            watch.tick(Work::Load)
+        });
+        assert_eq!(ticks.position(|tick| tick == Err(Hang::LoadEndless)), Some(LOAD_TICKS_IN_ALL as usize));
     }
 
     #[test]
     fn a_slow_worker_that_moves_is_left_alone() {
-        let slow = |watch: &mut Watch, n| watch.pong(u64::from(n / 29));
+        let slow = |watch: &mut Watch, n| watch.pong(u64::from(n / 59));
         assert_eq!(ticks_until_given_up(Work::Requests, slow), None);
     }
 

@@ -13,12 +13,12 @@ use tokio::{
 
 use crate::{
     death::Cause,
+    gpus,
     house::{Control, House, Stop},
     leftover::{self, Held},
     line::{Line, Step},
     log::{self, Ring},
     process::Death,
-    procfs,
     run_dir::Intent,
     spawn::new_nonce,
     watch::Work,
@@ -30,8 +30,11 @@ const HELLO: Duration = Duration::from_secs(5);
 const TO_TERM: Duration = Duration::from_secs(2);
 const TO_KILL: Duration = Duration::from_secs(1);
 const TO_STUCK: Duration = Duration::from_secs(8);
-/// How long a measurement may take; a worker whose memory cannot be read in this time is ended unmeasured.
+/// How long a measurement may take when a worker is ready.
 const MEASURE: Duration = Duration::from_secs(5);
+/// The same before its end, which waits for it: a worker whose memory cannot be read in this time goes with the numbers
+/// of an earlier moment.
+const MEASURE_AT_THE_END: Duration = Duration::from_secs(1);
 /// The same for somebody who is in a hurry.
 const MEASURE_IN_A_HURRY: Duration = Duration::from_millis(250);
 /// How long stderr may stay open after the end: a descendant may hold it.
@@ -46,7 +49,6 @@ pub(crate) struct Worker {
     log_mark: usize,
     /// Until it has been waited for.
     log: Option<JoinHandle<()>>,
-    oom_kills: Option<u64>,
     held: Held,
 }
 
@@ -63,10 +65,16 @@ pub(crate) fn intent(model: &str, epoch: u64) -> std::io::Result<Intent> {
 
 impl Worker {
     /// Spawns. The worker must be brought to [`Worker::end`], which reaps it.
-    pub(crate) async fn spawn(house: &House, intent: Intent, ring: Arc<Ring>) -> std::io::Result<Self> {
-        let (log_mark, oom_kills) = (ring.end(), procfs::oom_kills());
-        let spawned = house.spawner.spawn(intent.clone()).await?;
+    pub(crate) async fn spawn(
+        house: &House,
+        intent: Intent,
+        ring: Arc<Ring>,
+        given_up: impl Future<Output = ()>,
+    ) -> std::io::Result<Self> {
+        let log_mark = ring.end();
+        let spawned = house.spawner.spawn(intent.clone(), given_up).await?;
         let (line, stderr) = Line::new(spawned).inspect_err(|_| house.run.erase(&intent.nonce))?;
+        house.lives().pids.insert(line.process.pid());
         let draining = log::drain(stderr, Arc::clone(&ring));
         let log = house.tasks.spawn_on(
             async {
@@ -83,7 +91,6 @@ impl Worker {
             ring,
             log_mark,
             log: Some(log),
-            oom_kills,
             held: Held::default(),
         })
     }
@@ -123,7 +130,7 @@ impl Worker {
     pub(crate) fn cause_of(&self, step: Step) -> Cause {
         match step {
             Step::Said(_) => Cause::Breach(crate::requests::Breach::OutOfPlace),
-            Step::Ended(death) => Cause::Died { death, oom_kills_grew: self.oom_kills < procfs::oom_kills() },
+            Step::Ended(death) => Cause::Died { death, oom_kills_grew: self.line.kills_grew() },
             Step::Broken(error) => Cause::Wire(error),
             Step::Hung(hang) => Cause::Hung(hang),
         }
@@ -160,31 +167,52 @@ impl Worker {
         self.held.measured
     }
 
+    /// So that it can be said what came back. One that is still loading is killed unmeasured.
+    async fn measure_at_the_end(&mut self, house: &House, control: &Control) {
+        if control.how() == Stop::AtOnce {
+            if self.held.measured.is_some() {
+                self.measure_within(house, MEASURE_IN_A_HURRY).await;
+            }
+            return;
+        }
+        tokio::select! {
+            _ = self.measure_within(house, MEASURE_AT_THE_END) => return,
+            () = control.asked_to_end(Stop::AtOnce) => {}
+        }
+        self.held = std::mem::take(&mut self.held).of_another_moment();
+    }
+
     /// The ladder, then the reaping, then the look at what is left. `stuck` is called if even SIGKILL does not end it;
     /// this goes on waiting then.
     pub(crate) async fn end(mut self, house: &House, control: &Control, stuck: impl FnOnce(u32)) -> Gone {
-        let (pid, in_a_hurry) = (self.pid(), control.how() == Stop::AtOnce);
-        // One that is still loading is killed unmeasured.
-        let is_ready = self.held.measured.is_some();
-        if is_ready || !in_a_hurry {
-            self.measure_within(house, if in_a_hurry { MEASURE_IN_A_HURRY } else { MEASURE }).await;
-        }
+        let pid = self.pid();
+        self.measure_at_the_end(house, control).await;
         let death = self.ladder(control, stuck).await;
+        house.lives().pids.remove(&pid);
         drop(self.last_lines().await);
         let (probe, held, nonce) = (Arc::clone(&house.probe), self.held, self.intent.nonce);
         let (run, measured) = (Arc::clone(&house.run), held.measured);
+        let on_gpus = held.gpus.clone();
         let look = house.blocking(move || {
             let left = leftover::look(&held, pid, &nonce, &*probe);
             run.erase(&nonce);
             left
         });
-        let left = look.await.unwrap_or_default();
+        let mut left = look.await.unwrap_or_default();
+        let ask = || {
+            let probe = Arc::clone(&house.probe);
+            async move { house.blocking(move || probe.gpus(pid)).await.flatten() }
+        };
+        let returned = gpus::settled(&on_gpus, pid, ask).await;
+        left.sentences.extend(returned.left);
         let release = Release {
             pid: Some(pid),
             method: method(death),
             held: measured,
             residual_bytes: left.bytes,
+            gpus: returned.gpus,
             left: left.sentences,
+            evidence: left.evidence,
         };
         Gone { death, release }
     }
@@ -226,7 +254,9 @@ fn method(death: Death) -> Method {
     match death {
         Death::Signalled(libc::SIGKILL) => Method::Killed,
         Death::Signalled(libc::SIGTERM) => Method::Terminated,
-        _ => Method::Exit,
+        // A signal of its own making, such as an abort, was asked for by nobody.
+        Death::Exited(_) | Death::Signalled(_) => Method::Exit,
+        Death::Unknown => Method::Unknown,
     }
 }
 

@@ -23,19 +23,24 @@ enum Version {
     Two,
 }
 
-/// The tightest group above us whose limit is below `machine_bytes`.
+/// The group above us with the smallest limit, if one is below `machine_bytes`. What is left to us is the least that any
+/// limit further up leaves: there others may have taken theirs already.
 ///
 /// Our own place comes from `/proc/self/cgroup`. Inside a container without a cgroup namespace that path names
 /// folders of the host which are not there; its own group is then the root of what is mounted, so the walk ends there.
 pub(crate) fn binding(proc: &Path, root: &Path, machine_bytes: u64) -> Option<Group> {
     let (version, mount, path) = place(&fs::read_to_string(proc.join("self/cgroup")).ok()?, root)?;
     let own = mount.join(path.trim_start_matches('/'));
-    own.ancestors()
+    let groups: Vec<Group> = own
+        .ancestors()
         .take_while(|folder| folder.starts_with(&mount))
-        .filter_map(|folder| Some((limit(version, folder)?, folder)))
-        .filter(|(limit, _)| *limit < machine_bytes)
-        .min_by_key(|(limit, _)| *limit)
-        .and_then(|(limit, folder)| group(version, folder, limit))
+        .filter_map(|folder| group(version, folder, limit(version, folder)?))
+        .collect();
+    let mut group = groups.iter().copied().min_by_key(|group| group.ram.total)?;
+    let left = groups.iter().map(|group| group.available_bytes).min()?;
+    group.ram.taken_beside = group.available_bytes.saturating_sub(left);
+    group.available_bytes = left;
+    (group.ram.total < machine_bytes).then_some(group)
 }
 
 /// Which hierarchy counts memory, where it is mounted, and our path in it. A machine with both counts in the first.
@@ -129,6 +134,18 @@ mod tests {
 
     fn find(root: &tempfile::TempDir, machine_bytes: u64) -> Option<Group> {
         binding(&root.path().join("proc"), &root.path().join("cgroup"), machine_bytes)
+    }
+
+    #[test]
+    fn what_others_took_by_a_limit_further_up_is_not_left_to_us() {
+        let root = second(&(512 * MIB).to_string(), &(600 * MIB).to_string());
+        fs::write(root.path().join("cgroup/box/memory.current"), format!("{}\n", 590 * MIB)).unwrap();
+        let group = find(&root, 1024 * MIB).unwrap();
+        let droppable = 40 - 8 + 4;
+        assert_eq!((group.ram.total, group.available_bytes), (512 * MIB, (10 + droppable) * MIB));
+        assert_eq!(group.ram.taken_beside, (404 - 10) * MIB);
+        let above_the_machine = second(&(512 * MIB).to_string(), &(2048 * MIB).to_string());
+        assert_eq!(find(&above_the_machine, 1024 * MIB).unwrap().ram.taken_beside, 0);
     }
 
     fn second(max_inner: &str, max_outer: &str) -> tempfile::TempDir {

@@ -1,6 +1,6 @@
 //! The product's clock: three kernel clocks, and a timer that goes on while the machine sleeps.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use manager::ports::{Clock, Now};
 use rustix::time::{
@@ -29,10 +29,15 @@ impl Clock for SystemClock {
     }
 }
 
-/// Wall time in Unix milliseconds; only ever shown.
+/// Wall time in Unix milliseconds, negative before 1970; only ever shown. By the C library, as programs do: so the wall clock of
+/// one process can be set from outside, which `cargo xtask harm --only jumps` does.
+#[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is handed")]
 pub(crate) fn wall_ms() -> i64 {
-    let now = clock_gettime(ClockId::Realtime);
-    now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+    let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(after) => ms(after),
+        Err(before) => -ms(before.duration()),
+    }
 }
 
 /// The monotonic clock, for spans.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use manager::ports::GpuUse;
-use protocol::Gpu;
+use protocol::{Gpu, Named};
 
 /// What one open descriptor of a DRM device says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +137,8 @@ fn device(folder: &Path, address: &str) -> Option<Gpu> {
         name: name.unwrap_or_else(|| format!("{vendor} GPU at {address}")),
         memory_total_bytes: number(folder, "mem_info_vram_total").filter(|total| *total > 0)?,
         memory_used_bytes: number(folder, "mem_info_vram_used")?,
+        memory_free_bytes: None,
+        named: Named::Ours,
         utilization_percent: number(folder, "gpu_busy_percent").map(|percent| percent as f64),
         temperature_celsius: sensor("temp1_input", 1000.0),
         note: None,

@@ -10,14 +10,14 @@ mod drm;
 mod gpu;
 mod host;
 mod place;
+mod probe;
 mod process;
 mod ram;
 mod sampler;
 
 pub use clock::SystemClock;
-pub use gpu::{
-    DeviceAnswer, GpuProbe, GpuReading, GpuState, NvmlLibrary, NvmlSource, NvmlTrouble, ProcessAnswer,
-};
+pub use gpu::{DeviceAnswer, GpuProbe, GpuState, NvmlLibrary, NvmlSource, NvmlTrouble, ProcessAnswer};
+pub use probe::MachineProbe;
 pub use process::ProcProbe;
 pub use sampler::{MachineReader, Places, Reading, Source, sampler};
 

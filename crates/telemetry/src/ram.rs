@@ -1,12 +1,29 @@
 //! The kernel's totals that the books of RAM are made of, and its pressure: pure readings of text.
 
+use std::{fs, path::Path};
+
 use manager::ports::RamTotals;
 use protocol::Pressure;
+
+use crate::TelemetryError;
 
 /// Bytes of a line `Name:  123 kB`. `None`: no such line, no number, or one beyond all memories.
 pub(crate) fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The machine's totals at this moment.
+pub(crate) fn now(proc: &Path) -> Result<RamTotals, TelemetryError> {
+    let path = proc.join("meminfo");
+    let shown = || path.display().to_string();
+    let text =
+        fs::read_to_string(&path).map_err(|cause| TelemetryError::Unreadable { path: shown(), cause })?;
+    // Some kernels show no zones; then nothing is known of what lies on the lists.
+    let zones = fs::read_to_string(proc.join("zoneinfo")).unwrap_or_default();
+    let totals = meminfo(&text).map_err(|line| TelemetryError::Unknown { path: shown(), line })?;
+    let page_bytes = rustix::param::page_size() as u64;
+    Ok(RamTotals { per_cpu_lists: per_cpu_lists(&zones, page_bytes), ..totals })
 }
 
 /// The totals of `/proc/meminfo`; those of the per-CPU lists stand in another file and are left 0.

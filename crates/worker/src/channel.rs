@@ -14,7 +14,10 @@ use std::{
 
 use link::{ErrorCode, FromWorker, Hello, Received, ToWorker, WireError, blocking, encode};
 
-use crate::{exit, leave, log};
+use crate::{
+    exit, leave, log,
+    port::{self, beats},
+};
 
 /// Frames that may wait for the socket; the engine waits when they do.
 const OUTGOING: usize = 64;
@@ -31,8 +34,14 @@ impl Pulse {
         self.0.store(steps, Ordering::Relaxed);
     }
 
+    /// As it was set.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// For the server: with what the engine says in the middle of a step.
+    fn told(&self) -> u64 {
+        self.get().wrapping_add(beats())
     }
 }
 
@@ -117,13 +126,18 @@ fn read(
             ToWorker::Hello(theirs) if !greeted && theirs == hello => greeted = true,
             ToWorker::Hello(_) => return broken("its hello does not match this worker's"),
             _ if !greeted => return broken("it did not say hello first"),
-            ToWorker::Ping { n } => answers.say_now(&FromWorker::Pong { n: *n, step: pulse.get() }),
-            _ => match orders.try_send(received) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => return broken("it sent more than can wait here"),
-                // The engine's thread is gone, and the process with it.
-                Err(TrySendError::Disconnected(_)) => return 101,
-            },
+            ToWorker::Ping { n } => answers.say_now(&FromWorker::Pong { n: *n, step: pulse.told() }),
+            message => {
+                if let ToWorker::Cancel { id } = message {
+                    port::cancel(*id);
+                }
+                match orders.try_send(received) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(_)) => return broken("it sent more than can wait here"),
+                    // The engine's thread is gone, and the process with it.
+                    Err(TrySendError::Disconnected(_)) => return 101,
+                }
+            }
         }
     }
 }
@@ -131,4 +145,28 @@ fn read(
 fn broken(what: &str) -> i32 {
     log(&format!("The server broke the protocol: {what}."));
     exit::PROTOCOL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_cancelled_requests_are_known_as_a_server_has() {
+        let first = 1 << 40;
+        (first..first + 64).for_each(port::cancel);
+        assert!((first..first + 64).all(port::is_cancelled) && !port::is_cancelled(first + 64));
+        port::cancel(first + 64);
+        assert!(port::is_cancelled(first + 64) && !port::is_cancelled(first), "the oldest is let go");
+    }
+
+    #[test]
+    fn a_step_that_takes_long_is_seen_to_move_before_it_ends() {
+        let pulse = Pulse::default();
+        pulse.set(7);
+        let before = pulse.told();
+        crate::port::beat();
+        assert!(pulse.told() > before, "a layer is no step, and progress all the same");
+        assert_eq!(pulse.get(), 7);
+    }
 }

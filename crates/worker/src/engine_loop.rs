@@ -10,6 +10,7 @@ use link::{ErrorCode, FileRole, FromWorker, Load, Received, Stage, ToWorker};
 use crate::{
     channel::{Outbox, Pulse},
     leave, log,
+    peak::Peak,
     port::{Engine, Loader, ModelFile, Refusal},
     serving::{Serving, error},
 };
@@ -17,10 +18,10 @@ use crate::{
 type Orders = Receiver<Received<ToWorker>>;
 
 /// Until the process ends. A panic ends it, with the panic's message as the last line of the log.
-pub(crate) fn run<L: Loader>(loader: &L, orders: &Orders, outbox: &Outbox, pulse: &Pulse) -> ! {
+pub(crate) fn run<L: Loader>(loader: &L, orders: &Orders, outbox: &Outbox, pulse: &Pulse, peak: Peak) -> ! {
     let _leave = leave::WithThread;
     let engine = until_loaded(loader, orders, outbox, pulse);
-    serve(Serving::new(engine), orders, outbox, pulse)
+    serve(Serving::new(engine), orders, outbox, pulse, peak)
 }
 
 fn until_loaded<L: Loader>(loader: &L, orders: &Orders, outbox: &Outbox, pulse: &Pulse) -> L::Engine {
@@ -55,9 +56,12 @@ fn load<L: Loader>(
     outbox: &Outbox,
     pulse: &Pulse,
 ) -> Result<L::Engine, Refusal> {
-    let mut told = None;
+    let (mut told, mut reached) = (None, None);
     let mut progress = |stage: Stage, done: u64, total: u64| {
-        pulse.set(pulse.get() + 1);
+        // The same once more is no progress.
+        if reached.replace((stage, done)) != Some((stage, done)) {
+            pulse.set(pulse.get() + 1);
+        }
         // A word for each percent is enough; a model may have a thousand tensors.
         let percent = u128::from(done) * 100 / u128::from(total.max(1));
         if told.replace((stage, percent)) != Some((stage, percent)) {
@@ -70,7 +74,13 @@ fn load<L: Loader>(
     Ok(engine)
 }
 
-fn serve<E: Engine>(mut serving: Serving<E>, orders: &Orders, outbox: &Outbox, pulse: &Pulse) -> ! {
+fn serve<E: Engine>(
+    mut serving: Serving<E>,
+    orders: &Orders,
+    outbox: &Outbox,
+    pulse: &Pulse,
+    mut peak: Peak,
+) -> ! {
     let say = &mut |message: FromWorker| outbox.say(&message);
     let loaded_at = pulse.get();
     let mut busy = false;
@@ -86,6 +96,7 @@ fn serve<E: Engine>(mut serving: Serving<E>, orders: &Orders, outbox: &Outbox, p
             leave::now(0);
         }
         busy = serving.step(say);
+        peak.look(serving.is_full(), say);
         pulse.set(loaded_at + serving.steps());
     }
 }

@@ -8,6 +8,7 @@
 mod channel;
 mod engine_loop;
 mod leave;
+mod peak;
 pub mod port;
 mod sandbox;
 mod serving;
@@ -32,13 +33,13 @@ pub fn main(loader: impl port::Loader, build: &str, args: impl IntoIterator<Item
         leave::now(exit::USAGE)
     };
     // Sandbox first: a thread that is started before it would stay outside.
-    let sandbox = sandbox::confine();
+    let (sandbox, peak) = sandbox::confine();
     let hello = Hello { protocol: link::PROTOCOL, build: build.to_owned(), nonce };
     match channel::start(channel, hello.clone()) {
         Ok((outbox, orders, pulse)) => {
             outbox.say(&FromWorker::Hello(hello));
             outbox.say(&FromWorker::Confined { sandbox: sandbox.words() });
-            engine_loop::run(&loader, &orders, &outbox, &pulse)
+            engine_loop::run(&loader, &orders, &outbox, &pulse, peak)
         }
         Err(error) => {
             log(&format!("The worker cannot start its threads: {error}."));

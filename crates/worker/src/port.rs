@@ -1,6 +1,13 @@
 //! What the worker needs from an engine. The engine room implements it; tests put a ballast engine here.
 
-use std::fs::File;
+use std::{
+    collections::VecDeque,
+    fs::File,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use link::{Embed, ErrorCode, Facts, FileRole, Finish, Generate, Load, Ready, Stage, Timings, Usage};
 
@@ -96,6 +103,43 @@ pub trait Loader: Send + 'static {
     ) -> Result<(Self::Engine, Ready), Refusal>;
 }
 
+/// A process has one engine, so that its beats are the process's own; a handle would have to go through every decoder.
+static BEATS: AtomicU64 = AtomicU64::new(0);
+
+/// Says that the engine goes on, for every layer that it has been through: with a large model on a shared core, one step
+/// may take longer than a step of an engine that stands is waited for.
+pub fn beat() {
+    BEATS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How often that was said.
+pub fn beats() -> u64 {
+    BEATS.load(Ordering::Relaxed)
+}
+
+/// The requests that were cancelled last. As many as a server has at a time: one that falls out is cancelled all the same,
+/// when its step has ended.
+static CANCELLED: Mutex<VecDeque<u64>> = Mutex::new(VecDeque::new());
+const REMEMBERED: usize = 64;
+
+fn cancelled() -> MutexGuard<'static, VecDeque<u64>> {
+    // Whole after every single change.
+    CANCELLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says past the queue of orders that a request is cancelled; the order itself follows. For the worker's reader.
+pub fn cancel(id: u64) {
+    let mut cancelled = cancelled();
+    cancelled.truncate(REMEMBERED - 1);
+    cancelled.push_front(id);
+}
+
+/// Whether a request was cancelled while the engine is in the middle of a step: the order comes between steps, and a chunk
+/// of a prompt may take seconds. An engine that asks between layers can leave the step and have the order at once.
+pub fn is_cancelled(id: u64) -> bool {
+    cancelled().contains(&id)
+}
+
 /// A loaded model. Every call returns soon: `step` does one prefill chunk or one token of each running request.
 pub trait Engine {
     /// Takes a request in. From now on `step` works on it, until it has made `Done` or `Failed` for it.
@@ -119,6 +163,11 @@ pub trait Engine {
     /// Computes with so many threads from now on, at least 1.
     fn set_threads(&mut self, n: u32);
 
-    /// Grows with each tensor loaded, each prefill chunk, each token.
+    /// Grows with each tensor loaded, each prefill chunk, each token. What happens within a step, [`beat`] tells.
     fn steps(&self) -> u64;
+
+    /// Whether it has been given the largest step that there is, so that its scratch is as large as it ever gets.
+    fn is_full(&self) -> bool {
+        false
+    }
 }

@@ -10,6 +10,8 @@ use std::fs;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use crate::peak::Peak;
+
 /// Descriptors that a worker may have open: the parts of a split model, and a few.
 const DESCRIPTORS: u64 = 256;
 
@@ -27,9 +29,10 @@ pub(crate) enum Wall {
 pub(crate) struct Confined {
     /// No new privileges, no core dump, nothing inherited but the channel, few descriptors.
     basic: Wall,
-    /// No path can be opened: files come as descriptors. By Landlock.
+    /// No path can be opened, made or removed: files come as descriptors. By Landlock; what it leaves open about a path
+    /// that changes anything (its mode, owner, times, length) is among the calls.
     files: Wall,
-    /// No program, no process, no socket, no look into another process. By seccomp.
+    /// No program, no process, no socket, no hand on another process or on a file that it was not handed. By seccomp.
     calls: Wall,
 }
 
@@ -53,15 +56,16 @@ impl Confined {
     }
 }
 
-/// Confines this process as far as the kernel goes.
-pub(crate) fn confine() -> Confined {
+/// Confines this process as far as the kernel goes. What it keeps is the one file about itself that it opened before.
+pub(crate) fn confine() -> (Confined, Peak) {
     let basic = basic();
+    let peak = Peak::new();
     let files = wall(kernel::no_paths(), proof::files);
     let calls = match calls::filter() {
         Some(filter) => wall(kernel::filter_calls(&filter), proof::calls),
         None => Wall::Missing("there is no filter for this processor".to_owned()),
     };
-    Confined { basic, files, calls }
+    (Confined { basic, files, calls }, peak)
 }
 
 fn wall(built: Result<(), String>, prove: impl FnOnce() -> Result<(), String>) -> Wall {

@@ -32,13 +32,18 @@ impl<E: Engine> Serving<E> {
         self.engine.steps()
     }
 
+    /// Whether its engine has taken the largest step that there is.
+    pub(crate) fn is_full(&self) -> bool {
+        self.engine.is_full()
+    }
+
     /// Takes an order.
     pub(crate) fn take(&mut self, order: ToWorker, say: Say<'_>) {
         match order {
             ToWorker::Generate(request) => self.admit(request, say),
-            ToWorker::Embed(order) => say(match self.engine.embed(&order) {
-                Ok(Vectors { vectors, prompt_tokens }) => {
-                    FromWorker::Embedded { id: order.id, vectors, prompt_tokens }
+            ToWorker::Embed(order) => say(match self.engine.embed(&order).and_then(laid_out) {
+                Ok((width, numbers, prompt_tokens)) => {
+                    FromWorker::Embedded { id: order.id, width, numbers, prompt_tokens }
                 }
                 Err(refusal) => error(Some(order.id), refusal),
             }),
@@ -112,6 +117,16 @@ impl<E: Engine> Serving<E> {
             Err(refusal) => say(error(Some(id), refusal)),
         }
     }
+}
+
+/// Vectors of one width, one after another.
+fn laid_out(Vectors { vectors, prompt_tokens }: Vectors) -> Result<(u32, Vec<f32>, u32), Refusal> {
+    let width = vectors.first().map_or(0, Vec::len);
+    if vectors.iter().any(|vector| vector.len() != width) {
+        let message = "The engine made vectors of several widths.".into();
+        return Err(Refusal { code: ErrorCode::Internal, message });
+    }
+    Ok((u32::try_from(width).unwrap_or(u32::MAX), vectors.concat(), prompt_tokens))
 }
 
 /// The engine's no, as a message.

@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 3 no server, 4 refused (memory, queue), 5 memory not returned.
 
+mod bench;
 mod chat;
 mod cleanup;
 mod client;
@@ -22,6 +23,7 @@ mod pull;
 mod receipts;
 mod reload;
 mod rm;
+mod set;
 mod status;
 mod table;
 mod trouble;
@@ -68,6 +70,7 @@ pub(crate) enum Verb {
     Cleanup(cleanup::Arguments),
     Plan(plan::Arguments),
     With(with::Arguments),
+    Set(set::Arguments),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
     Chat(chat::Arguments),
@@ -76,6 +79,7 @@ pub(crate) enum Verb {
     Events(events::Arguments),
     Logs(logs::Arguments),
     Doctor(doctor::Arguments),
+    Bench(bench::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -93,6 +97,7 @@ pub(crate) fn run(verb: Verb, global: &Global, command: clap::Command) -> ExitCo
         Verb::Cleanup(arguments) => cleanup::run(&arguments, &mut out),
         Verb::Plan(arguments) => plan::run(&arguments, &mut out),
         Verb::With(arguments) => with::run(&arguments, &mut out),
+        Verb::Set(arguments) => set::run(&arguments, &mut out),
         Verb::Pin(arguments) => pin::run(&arguments.which, true, &mut out),
         Verb::Unpin(arguments) => pin::run(&arguments.which, false, &mut out),
         Verb::Chat(arguments) => chat::run(&arguments, &mut out),
@@ -101,6 +106,7 @@ pub(crate) fn run(verb: Verb, global: &Global, command: clap::Command) -> ExitCo
         Verb::Events(arguments) => events::run(&arguments, &mut out),
         Verb::Logs(arguments) => logs::run(&arguments, &mut out),
         Verb::Doctor(arguments) => doctor::run(&arguments, global, &mut out),
+        Verb::Bench(arguments) => bench::run(&arguments, &mut out),
         Verb::Completions(arguments) => completions::run(&arguments, command, &mut out),
     };
     match done {
@@ -145,6 +151,8 @@ mod tests {
             "innkeeper load a/b",
             "innkeeper load smollm2 --idle-timeout soon",
             "innkeeper cleanup --idle --all",
+            "innkeeper set smollm2",
+            "innkeeper set smollm2 --idle-timeout 5m --weight bad",
             "innkeeper embed minilm",
             "innkeeper with smollm2",
             "innkeeper completions tcsh",

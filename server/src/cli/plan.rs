@@ -1,6 +1,6 @@
 //! `innkeeper plan`: what a load would take.
 
-use app::words::{bytes, signed};
+use app::words::{bytes, signed, took};
 use protocol::{Code, ModelId, Plan, Problem};
 
 use super::{
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut Output) -> Result<(), Trouble
 
 fn said(plan: &Plan) -> String {
     let mut lines = vec![format!(
-        "{} would take {}, at most {}, and {} of file cache.",
+        "{} would take {}, at most {}, of which {} are file cache.",
         plan.model,
         bytes(plan.predicted_bytes),
         bytes(plan.reserve_bytes),
@@ -72,6 +72,9 @@ fn said(plan: &Plan) -> String {
     }
     if let Some(why) = &plan.waits_for {
         lines.push(format!("It would wait {why}."));
+    }
+    if let Some(ms) = plan.wait_ms {
+        lines.push(format!("That is expected to take about {}.", took(ms)));
     }
     if plan.fits {
         lines.push(format!("{} would be free afterwards.", signed(plan.free_after_bytes)));
@@ -109,7 +112,7 @@ mod tests {
         };
         assert_eq!(
             said(&plan),
-            "big would take 33.0 MiB, at most 160 MiB, and 94.0 MiB of file cache.\nWeights 23.0 MiB, process and \
+            "big would take 33.0 MiB, at most 160 MiB, of which 94.0 MiB are file cache.\nWeights 23.0 MiB, process and \
              vocabulary 10.0 MiB, KV cache up to 30.0 MiB, scratch up to 3.00 MiB.\nold (1.00 GiB) would have to go \
              first.\nThe prediction of its last load was off by +4.2 %.\n5.00 GiB would be free afterwards."
         );

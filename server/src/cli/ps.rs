@@ -96,7 +96,7 @@ pub(super) mod tests {
             "last_reset_by": "the page", "progress": null, "failure": null,
             "instances": [Instance {
                 pid: 4121, epoch: 3, loaded_at: Some(at), load_ms: Some(420), device: "cpu".to_owned(), threads: 2,
-                context: 8192, sandbox: String::new(), memory: Some(held), predicted_bytes: None,
+                context: 8192, sandbox: String::new(), served_by: String::new(), memory: Some(held), predicted_bytes: None,
                 tokens_per_second: None,
             }],
         }))

@@ -50,6 +50,8 @@ pub(super) mod tests {
             verdict,
             cut_off_requests: 0,
             left: Vec::new(),
+            evidence: None,
+            server_bytes: None,
         }
     }
 

@@ -9,6 +9,10 @@ use std::{
 };
 
 use protocol::{ModelId, ProblemBody};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
 
 use super::{Remote, client::Client, output::Output, trouble::Trouble};
 
@@ -28,6 +32,19 @@ pub(crate) struct Arguments {
     remote: Remote,
 }
 
+/// From here on Ctrl-C and Ctrl-\ are the command's alone, as with `system(3)`: what it makes of them decides, and its
+/// exit code is still told. A handler, which a later program would not inherit, unlike a signal that is ignored. The
+/// signals are listened for as long as the runtime is there; without one they end this program too, as they would have.
+fn leave_the_keyboard_to_the_command() -> io::Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let entered = runtime.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::quit()] {
+        drop(signal(kind)?);
+    }
+    drop(entered);
+    Ok(runtime)
+}
+
 /// Does it.
 pub(crate) fn run(arguments: &Arguments, _out: &mut Output) -> Result<(), Trouble> {
     let client = Client::new(&arguments.remote);
@@ -42,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments, _out: &mut Output) -> Result<(), Troubl
         .env("INNKEEPER_MODEL", arguments.model.as_str())
         .spawn()
         .map_err(|error| Trouble::Failed(format!("{} cannot be started: {error}.", program.display())))?;
+    let _deaf = leave_the_keyboard_to_the_command();
     // Reading keeps the connection alive; it ends with this process, and the lease goes back with it.
     let model = arguments.model.clone();
     let listening = move || {

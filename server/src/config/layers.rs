@@ -64,7 +64,7 @@ impl fmt::Display for Entry {
 }
 
 /// Every key that is not a model's, with its default.
-const KEYS: [(&str, &str); 13] = [
+const KEYS: [(&str, &str); 14] = [
     ("listen", "127.0.0.1:7878"),
     ("preload", ""),
     ("memory.ram_limit", "80%"),
@@ -72,6 +72,7 @@ const KEYS: [(&str, &str); 13] = [
     ("memory.gpu_limit", "90%"),
     ("idle.idle_timeout", "15m"),
     ("idle.session_timeout", "5m"),
+    ("idle.session_max_age", "never"),
     ("idle.after_last_session", "60s"),
     ("limits.queue", "32"),
     ("limits.body", "2MiB"),
@@ -80,7 +81,7 @@ const KEYS: [(&str, &str); 13] = [
     ("guard.allow_origins", ""),
 ];
 
-const MODEL_KEYS: [&str; 4] = ["idle_timeout", "pinned", "context", "preload"];
+const MODEL_KEYS: [&str; 5] = ["idle_timeout", "pinned", "context", "preload", "weight"];
 
 /// Each key's winning value. Lists are kept as lines.
 #[derive(Clone, Debug)]
@@ -91,9 +92,8 @@ pub(crate) struct Layers {
 impl Layers {
     /// Only what is built in.
     pub(crate) fn defaults() -> Self {
-        let entry =
-            |text: &str| Entry { text: text.to_owned(), source: Source::Default, place: String::new() };
-        Self { entries: KEYS.iter().map(|(key, text)| ((*key).to_owned(), entry(text))).collect() }
+        let one = |(key, text): &(&str, &str)| ((*key).to_owned(), entry(Source::Default, text));
+        Self { entries: KEYS.iter().map(one).collect() }
     }
 
     /// Nothing at all.
@@ -112,9 +112,14 @@ impl Layers {
         Self { entries }
     }
 
-    /// One key's value.
+    /// One key's value. The names of variables are mostly written in capitals, so one that speaks of a model means it
+    /// however the model's own name is written.
     pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries.get(key)
+        let exact = self.entries.get(key);
+        let small = model_key(key)
+            .and_then(|(id, name)| self.entries.get(&format!("models.{}.{name}", id.to_ascii_lowercase())));
+        let by_variable = small.filter(|entry| entry.source == Source::Env);
+        exact.filter(|entry| entry.source > Source::Env).or(by_variable).or(exact)
     }
 
     /// What the page saved, as TOML.
@@ -156,22 +161,45 @@ impl Layers {
         self.add_toml(source, &text, path)
     }
 
-    /// Lays the environment on top: `INNKEEPER_MEMORY__RAM_LIMIT` is `memory.ram_limit`. Variables that are no key
-    /// belong to somebody else and are left alone.
-    pub(crate) fn add_env(&mut self, vars: impl Iterator<Item = (String, String)>) {
+    /// Lays the environment on top: `INNKEEPER_MEMORY__RAM_LIMIT` is `memory.ram_limit`, `INNKEEPER_MODELS__SMOLLM2__PINNED` is
+    /// `models.smollm2.pinned`. Of the others, one that can only have been meant for us is an error, as it would be in a
+    /// file; the rest belong to somebody else and are left alone.
+    pub(crate) fn add_env(
+        &mut self,
+        vars: impl Iterator<Item = (String, String)>,
+    ) -> Result<(), ConfigError> {
         for (name, text) in vars {
             let Some(rest) = name.strip_prefix("INNKEEPER_") else { continue };
             let key = rest.to_ascii_lowercase().replace("__", ".");
-            if KEYS.iter().any(|(known, _)| *known == key) {
-                let text = if is_list(&key) { text.replace(',', "\n") } else { text };
+            let text = if is_list(&key) { text.replace(',', "\n") } else { text };
+            if key.contains('.') {
+                self.put(&key, Entry { text, source: Source::Env, place: name })?;
+            } else if KEYS.iter().any(|(known, _)| *known == key) {
                 self.entries.insert(key, Entry { text, source: Source::Env, place: name });
+            } else if let Some(meant) = meant_by(&key) {
+                return Err(ConfigError::UnknownVariable { name, meant });
             }
         }
+        Ok(())
     }
 
     /// Sets one value.
     pub(crate) fn set(&mut self, source: Source, key: &str, text: &str) -> Result<(), ConfigError> {
-        self.put(key, Entry { text: text.to_owned(), source, place: String::new() })
+        self.put(key, entry(source, text))
+    }
+
+    /// Forgets what was saved for a key: what is built in holds again, where there is such a thing.
+    pub(crate) fn forget_saved(&mut self, key: &str) -> Result<(), ConfigError> {
+        let Some(entry) = self.entries.get(key) else {
+            return self.known(key, &entry(Source::Saved, "default"));
+        };
+        if entry.source == Source::Saved {
+            self.entries.remove(key);
+            let built_in = KEYS.iter().find(|(known, _)| *known == key);
+            self.entries
+                .extend(built_in.map(|(_, text)| (key.to_owned(), self::entry(Source::Default, text))));
+        }
+        Ok(())
     }
 
     /// A value that always has one, checked.
@@ -192,7 +220,7 @@ impl Layers {
         key: &str,
         check: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, ConfigError> {
-        let Some(entry) = self.entries.get(key) else { return Ok(None) };
+        let Some(entry) = self.entry(key) else { return Ok(None) };
         check(&entry.text).map(Some).map_err(|cause| bad_value(key, entry, &entry.text, cause))
     }
 
@@ -219,14 +247,34 @@ impl Layers {
     }
 
     fn put(&mut self, key: &str, entry: Entry) -> Result<(), ConfigError> {
-        let known = KEYS.iter().any(|(known, _)| *known == key)
-            || model_key(key).is_some_and(|(_, name)| MODEL_KEYS.contains(&name));
-        if !known {
-            return Err(ConfigError::UnknownKey { key: key.to_owned(), source_words: entry.to_string() });
-        }
+        self.known(key, &entry)?;
         self.entries.insert(key.to_owned(), entry);
         Ok(())
     }
+
+    /// Whether there is such a key at all.
+    fn known(&self, key: &str, entry: &Entry) -> Result<(), ConfigError> {
+        let known = KEYS.iter().any(|(known, _)| *known == key)
+            || model_key(key).is_some_and(|(_, name)| MODEL_KEYS.contains(&name));
+        if known {
+            return Ok(());
+        }
+        Err(ConfigError::UnknownKey { key: key.to_owned(), source_words: entry.to_string() })
+    }
+}
+
+/// A value that stands in no file and no variable.
+fn entry(source: Source, text: &str) -> Entry {
+    Entry { text: text.to_owned(), source, place: String::new() }
+}
+
+/// The variable that was meant by one that lacks its section, or half of the underscores before its key.
+fn meant_by(key: &str) -> Option<String> {
+    let meant = |known: &&str| {
+        known.split_once('.').is_some_and(|(_, last)| last == key) || known.replace('.', "_") == key
+    };
+    let known = KEYS.iter().map(|(known, _)| *known).find(meant)?;
+    Some(format!("INNKEEPER_{}", known.replace('.', "__").to_ascii_uppercase()))
 }
 
 fn is_list(key: &str) -> bool {

@@ -73,7 +73,7 @@ fn gathered(file: Option<&Path>, dir: &Path) -> Result<Layers, ConfigError> {
     }
     layers.add_env(
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
-    );
+    )?;
     Ok(layers)
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use history::RequestRow;
 use prometheus_client::metrics::histogram::Histogram;
-use protocol::{EventKind, LedgerEvent, ModelId};
+use protocol::{DeviceReturn, EventKind, LedgerEvent, ModelId, Receipt, Verdict};
 
 /// Seconds: from a small model that lies in the page cache to a large one from a slow disk.
 const LOAD: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 300.0];
@@ -26,7 +26,12 @@ pub(super) struct OfModel {
     pub(super) unloads: BTreeMap<&'static str, u64>,
     pub(super) load_seconds: Histogram,
     pub(super) returned_bytes: u64,
-    pub(super) residual_bytes: u64,
+    /// Of those that have ended.
+    residual_bytes: u64,
+    /// Of the last one.
+    pub(super) last_residual_bytes: Option<u64>,
+    /// Of one that cannot be ended, as long as it cannot.
+    stuck_bytes: Option<u64>,
     /// By outcome.
     pub(super) requests: BTreeMap<&'static str, u64>,
     pub(super) first_token_seconds: Histogram,
@@ -34,8 +39,6 @@ pub(super) struct OfModel {
     pub(super) prompt_tokens: u64,
     pub(super) cached_tokens: u64,
     pub(super) completion_tokens: u64,
-    /// Private bytes when it came ready the last time.
-    pub(super) ready_bytes: Option<u64>,
     /// Whether it came ready and has not gone since.
     loaded: bool,
 }
@@ -48,21 +51,73 @@ impl Default for OfModel {
             load_seconds: Histogram::new(LOAD),
             returned_bytes: 0,
             residual_bytes: 0,
+            last_residual_bytes: None,
+            stuck_bytes: None,
             requests: BTreeMap::new(),
             first_token_seconds: Histogram::new(FIRST),
             token_seconds: Histogram::new(TOKEN),
             prompt_tokens: 0,
             cached_tokens: 0,
             completion_tokens: 0,
-            ready_bytes: None,
             loaded: false,
         }
     }
 }
 
-/// The counts of all models that there are.
+impl OfModel {
+    /// Counts an unload. One that could not be ended has a second receipt when it does end: that is the same unload.
+    fn unloaded(&mut self, proof: &Receipt) {
+        let sum =
+            |ram: u64, of_gpu: fn(&DeviceReturn) -> u64| ram + proof.gpus.iter().map(of_gpu).sum::<u64>();
+        let residual = sum(proof.ram.residual_bytes, |gpu| gpu.residual_bytes);
+        if self.stuck_bytes.take().is_none() {
+            *self.unloads.entry(proof.reason.word()).or_default() += 1;
+        }
+        self.returned_bytes += sum(proof.ram.returned_bytes, |gpu| gpu.returned_bytes);
+        self.last_residual_bytes = Some(residual);
+        match proof.verdict {
+            Verdict::Stuck => self.stuck_bytes = Some(residual),
+            _ => self.residual_bytes += residual,
+        }
+    }
+
+    /// What unloads left behind, in all.
+    pub(super) fn residual_bytes(&self) -> u64 {
+        self.residual_bytes + self.stuck_bytes.unwrap_or(0)
+    }
+}
+
+/// The counts of all models that there are, and how the server itself fares over their loads and unloads.
 #[derive(Default)]
-pub(crate) struct Counts(Mutex<BTreeMap<ModelId, OfModel>>);
+pub(crate) struct Counts {
+    models: Mutex<BTreeMap<ModelId, OfModel>>,
+    growth: Mutex<Growth>,
+}
+
+/// What the server held after the first unload of this run and after the last one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Growth {
+    first: Option<u64>,
+    last: u64,
+    /// Unloads in between.
+    cycles: u64,
+}
+
+impl Growth {
+    fn unloaded(&mut self, server_bytes: u64) {
+        self.last = server_bytes;
+        match self.first {
+            None => self.first = Some(server_bytes),
+            Some(_) => self.cycles += 1,
+        }
+    }
+
+    /// Bytes by which it grew with each unload, which may be fewer than none.
+    fn each(self) -> Option<f64> {
+        let grown = self.last as f64 - self.first? as f64;
+        (self.cycles > 0).then(|| grown / self.cycles as f64)
+    }
+}
 
 impl fmt::Debug for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,7 +128,16 @@ impl fmt::Debug for Counts {
 impl Counts {
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<ModelId, OfModel>> {
         // Whoever panicked here has at most not counted one thing.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn growth(&self) -> MutexGuard<'_, Growth> {
+        self.growth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes by which the server itself grew with each unload of this run; `None`: there were fewer than two.
+    pub(super) fn growth_bytes(&self) -> Option<f64> {
+        self.growth().each()
     }
 
     /// Counts what the ledger says.
@@ -84,7 +148,7 @@ impl Counts {
         match event.kind {
             EventKind::Load => {
                 *of.loads.entry("ready").or_default() += 1;
-                (of.loaded, of.ready_bytes) = (true, event.bytes_after);
+                of.loaded = true;
                 if let Some(ms) = event.duration_ms {
                     of.load_seconds.observe(ms as f64 / 1000.0);
                 }
@@ -96,10 +160,10 @@ impl Counts {
         }
         if let Some(proof) = &event.receipt {
             of.loaded = false;
-            *of.unloads.entry(proof.reason.word()).or_default() += 1;
-            let gpus = || proof.gpus.iter();
-            of.returned_bytes += proof.ram.returned_bytes + gpus().map(|gpu| gpu.returned_bytes).sum::<u64>();
-            of.residual_bytes += proof.ram.residual_bytes + gpus().map(|gpu| gpu.residual_bytes).sum::<u64>();
+            of.unloaded(proof);
+            if let Some(bytes) = proof.server_bytes.filter(|_| proof.verdict != Verdict::Stuck) {
+                self.growth().unloaded(bytes);
+            }
         }
     }
 
@@ -116,6 +180,64 @@ impl Counts {
         }
         if let Some(speed) = row.tokens_per_second.filter(|speed| *speed > 0.0) {
             of.token_seconds.observe(1.0 / speed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Method, RamReturn, Reason, Time};
+
+    use super::*;
+
+    fn unload(verdict: Verdict, held_bytes: u64, residual_bytes: u64) -> LedgerEvent {
+        let (model, at): (ModelId, _) = ("m".parse().unwrap(), Time::from_unix_ms(0));
+        let receipt = Receipt {
+            method: Method::Killed,
+            ram: RamReturn { held_bytes, returned_bytes: held_bytes - residual_bytes, residual_bytes },
+            verdict,
+            ..Receipt::not_loaded(model.clone(), String::new(), at)
+        };
+        LedgerEvent {
+            id: 1,
+            at,
+            kind: EventKind::Unload,
+            model: Some(model),
+            reason: String::new(),
+            asked_by: String::new(),
+            duration_ms: None,
+            bytes_before: None,
+            bytes_after: None,
+            receipt: Some(receipt),
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_worker_that_could_not_be_ended_and_then_did_end_is_one_unload_that_left_nothing() {
+        let counts = Counts::default();
+        let told = |event: &LedgerEvent| {
+            counts.event(event);
+            let all = counts.lock();
+            let of = all.values().next().unwrap();
+            (of.unloads[Reason::Asked.word()], of.returned_bytes, of.residual_bytes())
+        };
+        assert_eq!(told(&unload(Verdict::Stuck, 33, 33)), (1, 0, 33));
+        assert_eq!(told(&unload(Verdict::Returned, 33, 1)), (1, 32, 1));
+        assert_eq!(told(&unload(Verdict::Returned, 33, 0)), (2, 65, 1), "the next one counts");
+        assert_eq!(counts.lock().values().next().unwrap().last_residual_bytes, Some(0));
+    }
+
+    #[test]
+    fn the_servers_own_growth_is_told_for_each_unload() {
+        let counts = Counts::default();
+        for (server_bytes, each) in
+            [(1000, None), (1300, Some(300.0)), (1200, Some(100.0)), (700, Some(-100.0))]
+        {
+            let mut event = unload(Verdict::Returned, 33, 0);
+            event.receipt.as_mut().unwrap().server_bytes = Some(server_bytes);
+            counts.event(&event);
+            assert_eq!(counts.growth_bytes(), each);
         }
     }
 }

@@ -126,6 +126,13 @@ impl Table {
         )?;
         let own = snapshot.server.private_bytes.into_iter().map(|bytes| (none, bytes));
         page.gauges("server_memory", "What the server itself holds", Some(Unit::Bytes), own)?;
+        let growth = self.counts.growth_bytes().into_iter().map(|bytes| (none, bytes));
+        page.gauges(
+            "server_growth",
+            "By how much the server itself grew with each unload of this run",
+            Some(Unit::Bytes),
+            growth,
+        )?;
         let budget =
             [("limit", snapshot.budget.ram_limit_bytes), ("reserved", snapshot.budget.ram_reserved_bytes)];
         let budget = budget.into_iter().map(|(kind, bytes)| ([("kind", kind)], bytes));
@@ -140,8 +147,10 @@ impl Table {
             ([("gpu", index.as_str()), ("name", gpu.name.as_str())], gpu.memory_used_bytes)
         });
         page.gauges("gpu_memory_used", "Memory of a GPU in use by everybody", Some(Unit::Bytes), used)?;
-        let rest =
-            snapshot.books.iter().map(|book| ([("device", book.device.as_str())], book.unaccounted_bytes));
+        let rest = snapshot
+            .books
+            .iter()
+            .filter_map(|book| Some(([("device", book.device.as_str())], book.unaccounted_bytes?)));
         page.gauges("unaccounted", "What a device's own totals leave unexplained", Some(Unit::Bytes), rest)
     }
 
@@ -155,21 +164,27 @@ impl Table {
         })?;
         let returned = counts.iter().map(|(id, of)| ([("model", id.as_str())], of.returned_bytes));
         page.counters("memory_returned", "What unloads gave back, as measured", Some(Unit::Bytes), returned)?;
-        let residual = counts.iter().map(|(id, of)| ([("model", id.as_str())], of.residual_bytes));
+        let residual = counts.iter().map(|(id, of)| ([("model", id.as_str())], of.residual_bytes()));
         page.gauges(
             "memory_residual",
             "What unloads of this run left behind, in all",
             Some(Unit::Bytes),
             residual,
         )?;
-        let errors = self.instances().filter_map(|(model, instance)| {
-            let (ready, predicted) = (counts.get(&model.id)?.ready_bytes?, instance.predicted_bytes?);
-            (predicted > 0).then(|| ([("model", model.id.as_str())], ready as f64 / predicted as f64 - 1.0))
+        let last =
+            counts.iter().filter_map(|(id, of)| Some(([("model", id.as_str())], of.last_residual_bytes?)));
+        page.gauges("cycle_residual", "What the last unload left behind", Some(Unit::Bytes), last)?;
+        let errors = self.instances().flat_map(|(model, _)| {
+            let of = |at, percent: Option<f64>| {
+                Some(([("model", model.id.as_str()), ("at", at)], percent? / 100.0))
+            };
+            let errors = [of("ready", model.prediction_error_percent), of("peak", model.peak_error_percent)];
+            errors.into_iter().flatten()
         });
         let ratio = Unit::Other("ratio".to_owned());
         page.gauges(
             "prediction_error",
-            "Private bytes at ready against those predicted, less 1",
+            "Private bytes predicted / measured, less 1: at ready, and at the most that was taken",
             Some(ratio),
             errors,
         )

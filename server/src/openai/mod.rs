@@ -17,9 +17,9 @@ use link::Finish;
 use protocol::Problem;
 use serde_json::{Value, json};
 
-pub(crate) use embeddings::embeddings;
+pub(crate) use embeddings::{Input, Made, Texts, embeddings, texts, vectors};
 pub(crate) use models::{list, one};
-pub(crate) use request::model_id;
+pub(crate) use request::{Span, bad, json, missing, model_id, span, within};
 
 use crate::{
     answer::Answer,
@@ -81,6 +81,7 @@ async fn answer(
             prompt: checked.prompt,
             sampling: checked.sampling,
             idle_timeout: checked.idle_timeout,
+            context: None,
             session,
         };
         let envelope = Envelope {

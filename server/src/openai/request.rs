@@ -147,7 +147,7 @@ pub(crate) fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem>
         return Err(bad("The body is not UTF-8.", "Send JSON in UTF-8."));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let hint = "Compare it with OpenAI's reference for this path.";
+    let hint = "Compare it with the reference for this path.";
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
         // The path is `.` where the body as a whole has the wrong shape; where it is not JSON, a path tells nothing.
         let place = e.path().to_string();
@@ -170,6 +170,11 @@ pub(crate) fn bad(message: impl Into<String>, hint: impl Into<String>) -> Proble
 /// A refusal for want of a field.
 pub(crate) fn missing(field: &str) -> Problem {
     bad(format!("`{field}` is missing."), format!("Add `{field}` to the body."))
+}
+
+/// An empty name names nobody.
+pub(crate) fn named(name: Option<String>) -> Option<String> {
+    name.filter(|name| !name.is_empty())
 }
 
 fn read(body: &[u8]) -> Result<Raw, Problem> {
@@ -213,6 +218,15 @@ fn turn(index: usize, message: Message) -> Result<Turn, Problem> {
     Ok(Turn { role, content })
 }
 
+/// What a request that leaves them out gets: llama.cpp's server's own. The API's 1.0 without a cut is for models a thousand
+/// times as large; a small one drifts off into rare words with it.
+mod usual {
+    pub(super) const TEMPERATURE: f32 = 0.8;
+    pub(super) const TOP_K: i64 = 40;
+    pub(super) const TOP_P: f32 = 0.95;
+    pub(super) const MIN_P: f32 = 0.05;
+}
+
 fn check(raw: Raw, prompt: Prompt) -> Result<Checked, Problem> {
     refuse_what_is_not_done(&raw)?;
     let stop = match raw.stop {
@@ -227,10 +241,10 @@ fn check(raw: Raw, prompt: Prompt) -> Result<Checked, Problem> {
         ));
     }
     let sampling = Sampling {
-        temperature: within("temperature", raw.temperature, 1.0, 0.0, 2.0)?,
-        top_k: whole("top_k", raw.top_k, 0, 0, i64::from(i32::MAX))?.try_into().unwrap_or(0),
-        top_p: within("top_p", raw.top_p, 1.0, 0.0, 1.0)?,
-        min_p: within("min_p", raw.min_p, 0.0, 0.0, 1.0)?,
+        temperature: within("temperature", raw.temperature, usual::TEMPERATURE, 0.0, 2.0)?,
+        top_k: whole("top_k", raw.top_k, usual::TOP_K, 0, i64::from(i32::MAX))?.try_into().unwrap_or(0),
+        top_p: within("top_p", raw.top_p, usual::TOP_P, 0.0, 1.0)?,
+        min_p: within("min_p", raw.min_p, usual::MIN_P, 0.0, 1.0)?,
         repeat_penalty: within("repeat_penalty", raw.repeat_penalty, 1.0, 0.1, 10.0)?,
         frequency_penalty: within("frequency_penalty", raw.frequency_penalty, 0.0, -2.0, 2.0)?,
         presence_penalty: within("presence_penalty", raw.presence_penalty, 0.0, -2.0, 2.0)?,
@@ -251,7 +265,7 @@ fn check(raw: Raw, prompt: Prompt) -> Result<Checked, Problem> {
         sampling,
         stream: raw.stream.unwrap_or(false),
         include_usage: raw.stream_options.and_then(|o| o.include_usage).unwrap_or(false),
-        user: raw.prompt_cache_key.or(raw.user).filter(|u| !u.is_empty()),
+        user: named(raw.prompt_cache_key).or(named(raw.user)),
         idle_timeout: span("keep_alive", raw.keep_alive.or(raw.idle_timeout))?,
     })
 }
@@ -284,7 +298,13 @@ fn refuse_what_is_not_done(raw: &Raw) -> Result<(), Problem> {
     }
 }
 
-fn within(field: &str, given: Option<f64>, default: f32, least: f32, most: f32) -> Result<f32, Problem> {
+pub(crate) fn within(
+    field: &str,
+    given: Option<f64>,
+    default: f32,
+    least: f32,
+    most: f32,
+) -> Result<f32, Problem> {
     let Some(value) = given else { return Ok(default) };
     // Sampling is done in f32; what matters of a double is kept.
     let value = value as f32;
@@ -328,6 +348,18 @@ mod tests {
         assert!(checked.stream && checked.include_usage);
         assert_eq!(checked.idle_timeout, Some(IdleTimeout::After { ms: 600_000 }));
         assert_eq!(checked.user.as_deref(), Some("me"));
+        let checked = asked(r#","prompt_cache_key":"","user":"me""#).unwrap();
+        assert_eq!(checked.user.as_deref(), Some("me"), "an empty name names nobody");
+    }
+
+    #[test]
+    fn values_of_sampling_that_are_left_out_are_those_for_small_models_and_those_that_are_sent_are_kept() {
+        let values = |extra: &str| {
+            let Sampling { temperature, top_k, top_p, min_p, .. } = asked(extra).unwrap().sampling;
+            (temperature, top_k, top_p, min_p)
+        };
+        assert_eq!(values(""), (0.8, 40, 0.95, 0.05));
+        assert_eq!(values(r#","temperature":1,"top_k":0,"top_p":1,"min_p":0"#), (1.0, 0, 1.0, 0.0));
     }
 
     #[test]

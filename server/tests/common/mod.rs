@@ -38,6 +38,19 @@ impl Inn {
         fs::create_dir(data.path().join("models")).unwrap();
         std::os::unix::fs::symlink(models().join("smollm2.gguf"), data.path().join("models/smollm2.gguf"))
             .unwrap();
+        Self::start(data, arguments, env)
+    }
+
+    /// Stops the server and starts another one with its data folder.
+    pub fn again(mut self) -> Self {
+        self.signal(rustix::process::Signal::TERM);
+        self.ended(Duration::from_secs(9));
+        let data = std::mem::replace(&mut self.data, tempfile::tempdir().unwrap());
+        drop(self);
+        Self::start(data, &[], &[])
+    }
+
+    fn start(data: tempfile::TempDir, arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let mut server = Command::new(env!("CARGO_BIN_EXE_innkeeper"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
@@ -171,6 +184,21 @@ pub fn gone(pids: &[u32], within: Duration) {
         assert!(Instant::now() < end, "process {pid} outlived its server");
         pause();
     }
+}
+
+/// What a process has started.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    texts
+        .flat_map(|text| text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Whether its program is a worker's.
+pub fn is_worker(pid: u32) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split(|byte| *byte == 0).nth(1) == Some(b"worker".as_slice())
 }
 
 /// Whether a process runs (a zombie does not).

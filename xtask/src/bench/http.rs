@@ -3,12 +3,15 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::processes::now;
+
+const JSON: &str = "application/json";
 /// Longer than any answer that is asked for.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -39,13 +42,14 @@ fn send(
     method: &str,
     path: &str,
     session: &str,
+    kind: &str,
     body: &str,
 ) -> Result<BufReader<TcpStream>> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: {kind}\r\n\
          X-Innkeeper-Session: {session}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
@@ -57,7 +61,15 @@ fn send(
 /// Asks, and returns the status and the whole answer.
 pub(super) fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
     let mut whole = String::new();
-    send(address, method, path, "bench", body)?.read_to_string(&mut whole)?;
+    send(address, method, path, "bench", JSON, body)?.read_to_string(&mut whole)?;
+    Ok((status(&whole)?, whole))
+}
+
+/// Posts a form, as the management verbs take it.
+pub(super) fn form(address: SocketAddr, path: &str, body: &str) -> Result<(u16, String)> {
+    let mut whole = String::new();
+    send(address, "POST", path, "bench", "application/x-www-form-urlencoded", body)?
+        .read_to_string(&mut whole)?;
     Ok((status(&whole)?, whole))
 }
 
@@ -71,7 +83,7 @@ pub(super) fn complete(address: SocketAddr, question: Question<'_>) -> Result<An
     let body = json!({ "model": question.model, "prompt": question.prompt, "max_tokens": question.tokens,
         "temperature": 0, "ignore_eos": true, "stream": true, "stream_options": { "include_usage": true } });
     let began = now();
-    let reader = send(address, "POST", "/v1/completions", question.session, &body.to_string())?;
+    let reader = send(address, "POST", "/v1/completions", question.session, JSON, &body.to_string())?;
     let mut head = String::new();
     let mut answer = Answer {
         first: Duration::ZERO,
@@ -110,10 +122,4 @@ pub(super) fn complete(address: SocketAddr, question: Question<'_>) -> Result<An
     answer.first = first.context("the answer has no word")?;
     answer.rest -= answer.first;
     Ok(answer)
-}
-
-/// A benchmark is the one place that may look at the clock.
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-pub(super) fn now() -> Instant {
-    Instant::now()
 }

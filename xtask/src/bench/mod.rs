@@ -5,17 +5,23 @@ mod http;
 mod report;
 mod side;
 
-use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use self::{
-    http::{Answer, Question, now},
-    report::Report,
+    http::{Answer, Question},
+    report::{Report, Whose},
     side::{Kind, Setting, Side},
 };
-use crate::{models, places::Places, steps::Steps};
+use crate::{models, places::Places, processes::now, steps::Steps, tool::Tool};
 
 /// What to measure against, and how long.
 #[derive(Debug, clap::Args)]
@@ -23,6 +29,9 @@ pub(crate) struct Options {
     /// A program that takes llama-server's arguments (-m, --host, --port, -t, -c, -np)
     #[arg(long)]
     peer: Option<PathBuf>,
+    /// Measure stock candle's own model too (compiles an example of the engine, some minutes the first time)
+    #[arg(long)]
+    stock: bool,
     /// One short round
     #[arg(long)]
     quick: bool,
@@ -32,11 +41,15 @@ pub(crate) struct Options {
     /// Write the table into docs/performance.md
     #[arg(long)]
     write: bool,
+    /// Another chat model than the default one: a GGUF file
+    #[arg(long, conflicts_with = "write")]
+    model: Option<PathBuf>,
 }
 
 const MODEL: &str = "smollm2";
 const CONTEXT: u32 = 6144;
 const ANSWER: u32 = 64;
+const LOAD: &str = "load to ready";
 
 /// What is measured.
 struct Plan {
@@ -50,7 +63,10 @@ struct Plan {
 pub(crate) fn all(places: &Places, steps: &mut Steps, options: &Options) -> Result<()> {
     let program = places.program();
     anyhow::ensure!(program.is_file(), "there is no {}: run `cargo xtask build` first", program.display());
-    let models = models::for_tests(places, &program, steps)?;
+    let models = match &options.model {
+        Some(file) => shelf_of_one(places, file)?,
+        None => models::for_tests(places, &program, steps)?,
+    };
     let data_dir = models.parent().context("the models lie in no folder")?.to_owned();
     let threads = thread::available_parallelism()?.get();
     let plan = if options.quick {
@@ -63,17 +79,25 @@ pub(crate) fn all(places: &Places, steps: &mut Steps, options: &Options) -> Resu
             rounds: options.rounds,
         }
     };
-    let mut sides = vec![(true, Kind::Ours { program, data_dir })];
-    sides.extend(options.peer.clone().map(|program| (false, Kind::Peer { program })));
+    let stock = options.stock.then(|| stock(places, steps)).transpose()?;
+    let mut sides = vec![(Whose::Ours, Kind::Ours { program, data_dir })];
+    sides.extend(options.peer.clone().map(|program| (Whose::Peer, Kind::Peer { program })));
     let mut report = Report::default();
     for round in 0..plan.rounds {
-        for (ours, kind) in &sides {
-            let name = format!("round {}, {}", round + 1, if *ours { "ours" } else { "the peer" });
+        let file = models.join(format!("{MODEL}.gguf"));
+        for (whose, kind) in &sides {
+            let name =
+                format!("round {}, {}", round + 1, if *whose == Whose::Ours { "ours" } else { "the peer" });
             steps.step(&name, "some minutes", || {
-                let file = models.join(format!("{MODEL}.gguf"));
-                Round { kind, ours: *ours, plan: &plan, report: &mut report, unique: round * 1000 }
+                let (whose, unique) = (*whose, round * 1000);
+                let embeddings = whose == Whose::Ours && options.model.is_none();
+                Round { kind, whose, plan: &plan, report: &mut report, unique, embeddings }
                     .all(&file, threads)
             })?;
+        }
+        if let Some(stock) = &stock {
+            let name = format!("round {}, stock candle", round + 1);
+            steps.step(&name, "a minute", || measure_stock(stock, &file, threads, &mut report))?;
         }
     }
     let table = report.table();
@@ -82,9 +106,46 @@ pub(crate) fn all(places: &Places, steps: &mut Steps, options: &Options) -> Resu
         let made = format!(
             "{MODEL}, {threads} threads, {} rounds, ours and the peer in turn. Load of the machine when it ended: {}.",
             plan.rounds,
-            std::fs::read_to_string("/proc/loadavg")?.split(' ').take(3).collect::<Vec<_>>().join(", ")
+            fs::read_to_string("/proc/loadavg")?.split(' ').take(3).collect::<Vec<_>>().join(", ")
         );
         report.write(&places.root.join("docs/performance.md"), &made)?;
+    }
+    Ok(())
+}
+
+/// A models folder that has this file alone, under the name of the default model.
+fn shelf_of_one(places: &Places, file: &Path) -> Result<PathBuf> {
+    let models = places.target.join("bench-of-one").join("models");
+    fs::create_dir_all(&models)?;
+    let to = models.join(format!("{MODEL}.gguf"));
+    if to.exists() {
+        fs::remove_file(&to)?;
+    }
+    // A link costs nothing; across file systems there is none.
+    fs::hard_link(file, &to)
+        .or_else(|_| fs::copy(file, &to).map(drop))
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(models)
+}
+
+/// Compiles what measures stock candle; returns where it lies. By the selection that the tests are compiled by, since
+/// another one would compile candle again.
+fn stock(places: &Places, steps: &mut Steps) -> Result<PathBuf> {
+    steps.step("stock candle", "cargo build of the example, some minutes the first time", || {
+        places
+            .cargo()
+            .args(["build", "--release", "--workspace", "--exclude", "frontend", "--exclude", "xtask"])
+            .args(["--example", "stock"])
+            .run()
+    })?;
+    Ok(places.target.join("release/examples/stock"))
+}
+
+fn measure_stock(program: &Path, file: &Path, threads: usize, report: &mut Report) -> Result<()> {
+    let said = Tool::new(program).args([file]).env("RAYON_NUM_THREADS", threads.to_string()).capture()?;
+    for line in said.lines() {
+        let (name, value) = line.split_once('\t').with_context(|| format!("`{line}` is no figure"))?;
+        report.add_stock(name, value.parse()?)?;
     }
     Ok(())
 }
@@ -92,15 +153,17 @@ pub(crate) fn all(places: &Places, steps: &mut Steps, options: &Options) -> Resu
 /// One round with one side.
 struct Round<'a> {
     kind: &'a Kind,
-    ours: bool,
+    whose: Whose,
     plan: &'a Plan,
     report: &'a mut Report,
     /// Makes every prompt a new one, so that no cache helps.
     unique: u32,
+    /// Whether there is an embedding model to measure.
+    embeddings: bool,
 }
 
 impl Round<'_> {
-    fn all(mut self, file: &std::path::Path, threads: usize) -> Result<()> {
+    fn all(mut self, file: &Path, threads: usize) -> Result<()> {
         let slots = self.plan.sessions.iter().max().copied().unwrap_or(1) as u32;
         let setting = |slots| Setting { model: file.to_owned(), threads, context: CONTEXT, slots };
         let side = self.cold(&setting(1))?;
@@ -109,16 +172,17 @@ impl Round<'_> {
         self.follow_up(&side)?;
         drop(side);
         let side = self.kind.start(&setting(slots))?;
+        self.load(&side)?;
         self.ask(side.address, 8, 1)?;
         self.sessions(&side)?;
-        if self.ours {
+        if self.embeddings {
             self.embeddings(side.address)?;
         }
         Ok(())
     }
 
     fn add(&mut self, name: &str, unit: &'static str, more: bool, value: f64) {
-        self.report.add(name, unit, more, self.ours, value);
+        self.report.add(name, unit, more, self.whose, value);
     }
 
     fn prompt(&mut self, tokens: usize) -> String {
@@ -139,10 +203,24 @@ impl Round<'_> {
         self.ask(side.address, 16, 2)?;
         self.add("no process to first words", "ms", false, ms(began.elapsed()));
         self.add("no process to serving (ours loads at the first request)", "ms", false, ms(side.ready));
+        if self.whose == Whose::Peer {
+            self.add(LOAD, "ms", false, ms(side.ready));
+        }
         let taken = side.taken();
         self.add("private memory, loaded", "MB", false, taken.private_bytes as f64 / 1e6);
         self.add("mapped memory, loaded", "MB", false, taken.mapped_bytes as f64 / 1e6);
         Ok(side)
+    }
+
+    /// Ours, as a client of the server waits for it. The peer loads when it starts.
+    fn load(&mut self, side: &Side) -> Result<()> {
+        if self.whose == Whose::Ours {
+            let began = now();
+            let (status, answer) = http::form(side.address, "/manage/load", &format!("model={MODEL}"))?;
+            anyhow::ensure!(status == 200, "a load answers {status}: {answer}");
+            self.add(LOAD, "ms", false, ms(began.elapsed()));
+        }
+        Ok(())
     }
 
     fn prefill(&mut self, side: &Side) -> Result<()> {

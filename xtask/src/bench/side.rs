@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -11,7 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::http::{self, now};
+use super::http;
+use crate::processes::{children, first_line, now, pause};
 
 /// Long enough for the slowest start.
 const START: Duration = Duration::from_secs(60);
@@ -67,10 +67,9 @@ impl Kind {
                     .stderr(Stdio::null())
                     .spawn()
                     .with_context(|| format!("cannot start {}", program.display()))?;
-                let mut url = String::new();
-                if let Some(stdout) = child.stdout.take() {
-                    BufReader::new(stdout).read_line(&mut url)?;
-                }
+                let url = child.stdout.take().context("a server without stdout");
+                let url =
+                    url.and_then(|stdout| first_line(stdout, START)).inspect_err(|_| end(&mut child))?;
                 let address = url.trim().trim_start_matches("http://").trim_end_matches('/').parse();
                 let Ok(address) = address else {
                     end(&mut child);
@@ -98,7 +97,7 @@ impl Kind {
                     if began.elapsed() > START || side.child.try_wait()?.is_some() {
                         bail!("{} does not serve", program.display());
                     }
-                    pause();
+                    pause(5);
                 }
                 side.ready = began.elapsed();
                 Ok(side)
@@ -116,11 +115,6 @@ fn serves(address: SocketAddr) -> bool {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a server that starts can only be asked again")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(5));
-}
-
 impl Side {
     /// What the server and its workers have taken so far.
     pub(super) fn taken(&self) -> Taken {
@@ -128,7 +122,7 @@ impl Side {
         let mut left = vec![self.child.id()];
         while let Some(pid) = left.pop() {
             let folder = PathBuf::from(format!("/proc/{pid}"));
-            left.extend(children(&folder));
+            left.extend(children(pid));
             all.processor += processor(&folder).unwrap_or_default();
             let rollup = fs::read_to_string(folder.join("smaps_rollup")).unwrap_or_default();
             let field = |name: &str| -> u64 {
@@ -142,14 +136,6 @@ impl Side {
         }
         all
     }
-}
-
-fn children(folder: &Path) -> Vec<u32> {
-    let tasks = fs::read_dir(folder.join("task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
-        .collect()
 }
 
 /// Time on processors, of all threads: fields 14 and 15 of `stat`, in hundredths of a second.

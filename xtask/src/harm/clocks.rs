@@ -1,7 +1,7 @@
-//! Clocks. The machine's own clock is left alone: a server is started in a time namespace, where the clocks that
-//! deadlines run on are ten years ahead.
+//! Clocks. The machine's own are left alone: a server is started in a time namespace, where the clocks that deadlines run on
+//! are ten years ahead, and another one is lied to about the wall clock while it runs.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
 use fixtures::{Counting, Random};
@@ -9,7 +9,8 @@ use fixtures::{Counting, Random};
 use super::{
     Ground,
     inn::{Inn, Shelf},
-    report::{Figures, Outcome, ms, now},
+    processes::now,
+    report::{Figures, Outcome, ms},
 };
 use crate::tool::{Tool, which};
 
@@ -39,11 +40,52 @@ pub(super) fn clocks(ground: &Ground<'_>, _: &mut Random) -> Result<Outcome> {
         took >= Duration::from_millis(1200) && took <= Duration::from_millis(2600),
         "idle for 1.5 s, it went after {took:?}"
     );
-    Figures::default()
-        .with("idle_1500_ms_ten_years_ahead_ms", ms(took))
-        .with(
-            "jump_of_the_wall_clock",
-            "not tried: the clock is this machine's; paused-time tests in manager do",
-        )
-        .held()
+    Figures::default().with("idle_1500_ms_ten_years_ahead_ms", ms(took)).held()
+}
+
+/// The wall clock of the server alone jumps: a library that is loaded before the program's own answers for it and leaves the
+/// other clocks alone. Nothing in here may put the machine to sleep.
+pub(super) fn jumps(ground: &Ground<'_>, _: &mut Random) -> Result<Outcome> {
+    let Some(library) = faketime() else {
+        let why = "libfaketime is not here (Debian: `apt-get install faketime`), and the wall clock is the whole machine's";
+        return Ok(Outcome::Skipped(why.to_owned()));
+    };
+    let shelf = Shelf::new(&[("one", Counting::new(0))])?;
+    let clock = shelf.folder().join("clock");
+    fs::write(&clock, "+0")?;
+    let (library, told) = (library.display().to_string(), clock.display().to_string());
+    let environment = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME_TIMESTAMP_FILE", told.as_str()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let inn = Inn::open_with(ground, &shelf, 0, &environment)?;
+    let mut figures = Figures::default();
+    for (name, jump) in [("ten_years_ahead", "+3650d"), ("ten_years_back", "-3650d"), ("home", "+0")] {
+        let before = inn.year()?;
+        let (status, answer) = inn.verb("load", "model=one&idle_timeout=1500ms")?;
+        ensure!(status == 200, "{answer}");
+        let began = now();
+        fs::write(&clock, jump)?;
+        inn.until_state("one", "unloaded", Duration::from_secs(4))?;
+        let (took, after) = (began.elapsed(), inn.year()?);
+        ensure!(before.abs_diff(after) >= 9, "the clock did not jump: {before}, then {after}");
+        ensure!(
+            took >= Duration::from_millis(1200) && took <= Duration::from_millis(2600),
+            "idle for 1.5 s with a jump {name}, it went after {took:?}"
+        );
+        figures = figures.with(&format!("idle_1500_ms_{name}_ms"), ms(took));
+    }
+    // What is written down has its order though its times have none.
+    let (status, history) = inn.get("/manage/history?kind=unload")?;
+    let receipts = history["events"].as_array().map_or(0, Vec::len);
+    ensure!((status, receipts) == (200, 3), "{history}");
+    figures.held()
+}
+
+/// Where Debian and its relatives put it, whatever the machine.
+fn faketime() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
 }

@@ -1,26 +1,31 @@
 //! Many, slow and rude connections.
 
 use std::{
-    io::{Read, Write},
+    fs,
+    io::{self, Read, Write},
     net::TcpStream,
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use fixtures::{Counting, Random};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 
 use super::{
     Ground,
     clients::{self, End},
     http,
     inn::{Inn, Shelf},
-    processes::{descriptors, pause, private_bytes, until},
-    report::{Figures, Outcome, ms, now},
+    processes::{descriptors, now, pause, private_bytes, until},
+    report::{Figures, Outcome, ms},
 };
 
 /// How much a reader may cost.
 const MOST_A_READER: u64 = 64 << 10;
+/// How long somebody who speaks may wait beside a crowd that does not.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// Raises this process's own limit, and says how many descriptors it may have.
 fn many_descriptors() -> u64 {
@@ -40,7 +45,9 @@ pub(super) fn slow(ground: &Ground<'_>, _: &mut Random) -> Result<Outcome> {
     for _ in 0..20 {
         clients::chat(inn.port, "one", model, 0, 50, |_| {});
     }
-    let before = private_bytes(inn.pid());
+    // In the process, and in the system as far as it is not yet sent.
+    let cost = || private_bytes(inn.pid()) + unsent_bytes(inn.port);
+    let before = cost();
     let mut readers = Vec::new();
     for _ in 0..READERS {
         let mut stream = http::connect(inn.port)?;
@@ -50,25 +57,102 @@ pub(super) fn slow(ground: &Ground<'_>, _: &mut Random) -> Result<Outcome> {
     }
     let (seconds, mut most, mut worst) = (ground.amount(15, 120), 0, Duration::ZERO);
     for second in 0..seconds {
-        for reader in &mut readers {
-            // Those that the server has given up read an end; they stay, and cost nothing more.
-            drop(reader.read(&mut [0]));
-        }
+        sip(&mut readers);
         let began = now();
         let heard = clients::chat(inn.port, "one", model, second, 20, |_| {});
         ensure!(heard.end == End::Done("length".into()), "beside slow readers: {heard:?}");
         worst = worst.max(began.elapsed());
-        most = most.max(private_bytes(inn.pid()).saturating_sub(before));
+        most = most.max(cost().saturating_sub(before));
         pause(1000);
     }
     let each = most / READERS as u64;
     ensure!(each <= MOST_A_READER, "a slow reader costs {each} bytes");
+    drop(readers);
+    let of_answers = slow_answers(&inn, model)?;
     Figures::default()
         .with("readers", READERS)
         .with("seconds", seconds)
         .with("bytes_a_reader", each)
+        .with("bytes_a_reader_of_an_answer", of_answers)
         .with("another_answer_max_ms", ms(worst))
         .held()
+}
+
+/// Each takes a byte. Those that the server has given up read an end; they stay, and cost nothing more.
+fn sip(readers: &mut [TcpStream]) {
+    for reader in readers {
+        drop(reader.read(&mut [0]));
+    }
+}
+
+/// What the system holds for connections to this port because their readers have not taken it.
+fn unsent_bytes(port: u16) -> u64 {
+    let text = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let ours = format!(":{port:04X}");
+    let waits = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, queues) = (words.next()?, words.nth(2)?);
+        let unsent = u64::from_str_radix(queues.split(':').next()?, 16).ok()?;
+        local.ends_with(&ours).then_some(unsent)
+    };
+    text.lines().skip(1).filter_map(waits).sum()
+}
+
+/// The same for readers of an answer: what one costs that takes a byte a second.
+fn slow_answers(inn: &Inn, model: Counting) -> Result<u64> {
+    const READERS: u64 = 8;
+    let body = |tokens: usize| {
+        json!({ "model": "one", "stream": true, "temperature": 0, "max_tokens": tokens, "ignore_eos": true,
+            "messages": [{ "role": "user", "content": model.prompt(0) }] })
+        .to_string()
+    };
+    let all = |tokens: usize| {
+        let body = body(tokens);
+        let one = || http::begin(inn.port, "POST", "/v1/chat/completions", Some(("application/json", &body)));
+        (0..READERS).map(|_| one()).collect::<io::Result<Vec<_>>>()
+    };
+    let busy = |wanted: u64| move || inn.model("one").is_ok_and(|one| one["in_flight"] == wanted);
+    // So many at once have been there before, and were quick.
+    for mut reader in all(500)? {
+        io::copy(&mut reader, &mut io::sink())?;
+    }
+    until("everybody to be done", Duration::from_secs(10), busy(0))?;
+    let cost = || private_bytes(inn.pid()) + unsent_bytes(inn.port);
+    let (before, mut most) = (cost(), 0);
+    let mut readers = all(3900)?;
+    readers.iter().try_for_each(|reader| reader.set_nonblocking(true))?;
+    until("everybody to be answered", Duration::from_secs(10), busy(READERS))?;
+    for _ in 0..8 {
+        sip(&mut readers);
+        pause(1000);
+        most = most.max(cost().saturating_sub(before));
+    }
+    ensure!(busy(READERS)(), "an answer of megabytes went into readers that do not read");
+    let each = most / READERS;
+    ensure!(each <= MOST_A_READER, "a slow reader of an answer costs {each} bytes");
+    Ok(each)
+}
+
+/// Connects so often, on several threads, within the ten seconds that a silent connection is let alone.
+fn gather(port: u16, wanted: usize) -> Vec<TcpStream> {
+    const THREADS: usize = 8;
+    let end = now() + Duration::from_secs(8);
+    let some = |share: usize| {
+        let mut streams = Vec::with_capacity(share);
+        while streams.len() < share && now() < end {
+            // Once the server and the system's queue are full, one has to wait its turn.
+            match TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(2)) {
+                Ok(stream) => streams.push(stream),
+                Err(_) => break,
+            }
+        }
+        streams
+    };
+    thread::scope(|scope| {
+        let share = |thread: usize| wanted / THREADS + usize::from(thread < wanted % THREADS);
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || some(share(thread)))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    })
 }
 
 /// Connections that say nothing, as many as there may be.
@@ -77,39 +161,40 @@ pub(super) fn crowd(ground: &Ground<'_>, _: &mut Random) -> Result<Outcome> {
     let wanted = ground.amount(2000, 10_000).min(may);
     let model = Counting::new(0);
     let shelf = Shelf::new(&[("one", model)])?;
-    // The full form lets them all in; the short one leaves most of them with the system.
+    // The full form lets them all in; the short one has no place for half of them.
     let connections = ground.amount(1024, wanted + 100).to_string();
     let inn = Inn::open_with(ground, &shelf, 0, &[("INNKEEPER_LIMITS__CONNECTIONS", &connections)])?;
     let worker = inn.load("one")?;
     let before = private_bytes(inn.pid());
-    let mut crowd: Vec<TcpStream> = Vec::new();
     let began = now();
-    while crowd.len() < wanted && began.elapsed() < Duration::from_secs(30) {
-        // Once the server and the system's queue are full, one has to wait its turn.
-        match TcpStream::connect_timeout(&([127, 0, 0, 1], inn.port).into(), Duration::from_secs(2)) {
-            Ok(stream) => crowd.push(stream),
-            Err(_) => break,
-        }
-    }
-    let (connected, taken) = (crowd.len(), descriptors(inn.pid()));
-    let each = private_bytes(inn.pid()).saturating_sub(before) / connected.max(1) as u64;
-    ensure!(connected >= 1000, "only {connected} connections came about");
-    // Silent ones are cut, so that somebody who speaks gets in.
+    let crowd = gather(inn.port, wanted);
+    let (took, connected) = (began.elapsed(), crowd.len());
+    // What came last is still on its way from the system to the server.
+    let wanted_in = ground.amount(1024, wanted);
+    let all_in =
+        until("all to be in", Duration::from_secs(2), || descriptors(inn.pid()) >= wanted_in).is_ok();
+    let taken = descriptors(inn.pid());
+    let each = private_bytes(inn.pid()).saturating_sub(before) / connected.min(taken).max(1) as u64;
+    // In the full form the server holds them all at the same time.
+    ensure!(
+        connected == wanted && all_in,
+        "{connected} of {wanted} came about in {took:?}; the server has {taken}"
+    );
+    // Where there is no place left, those who have been silent longest make room.
     let mut answered = Vec::new();
-    let end = now() + Duration::from_secs(60);
-    while answered.len() < 3 && now() < end {
+    for _ in 0..3 {
         let began = now();
         let heard = clients::chat(inn.port, "one", model, 1, 20, |_| {});
-        if heard.end == End::Done("length".into()) {
-            answered.push(began.elapsed());
-        }
+        answered.push(began.elapsed());
+        ensure!(heard.end == End::Done("length".into()), "beside {connected} silent connections: {heard:?}");
     }
-    ensure!(answered.len() == 3, "nobody gets in beside {connected} silent connections");
+    ensure!(answered[0] < FIRST, "the first who speaks waits {:?}", answered[0]);
     ensure!(inn.worker("one")? == worker, "the worker was replaced");
     drop(crowd);
     until("the server to let go of them", Duration::from_secs(15), || descriptors(inn.pid()) < 100)?;
     Figures::default()
         .with("connections", connected)
+        .with("connected_within_ms", ms(took))
         .with("descriptors_of_the_server", taken)
         .with("bytes_a_connection", each)
         .with("first_answer_ms", ms(answered[0]))

@@ -27,9 +27,24 @@ pub(crate) struct Answer {
     pub(crate) body: BufReader<TcpStream>,
 }
 
-/// Sends a request; `body` with its content type.
-pub(crate) fn send(port: u16, method: &str, path: &str, body: Option<(&str, &str)>) -> io::Result<Answer> {
-    let mut stream = connect(port)?;
+/// Sends a request, and does not wait for its answer; `body` with its content type.
+pub(crate) fn begin(
+    port: u16,
+    method: &str,
+    path: &str,
+    body: Option<(&str, &str)>,
+) -> io::Result<TcpStream> {
+    begin_on(connect(port)?, port, method, path, body)
+}
+
+/// The same over a connection that is there already.
+pub(crate) fn begin_on(
+    mut stream: TcpStream,
+    port: u16,
+    method: &str,
+    path: &str,
+    body: Option<(&str, &str)>,
+) -> io::Result<TcpStream> {
     let mut text = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n");
     if let Some((kind, body)) = body {
         text += &format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
@@ -37,6 +52,16 @@ pub(crate) fn send(port: u16, method: &str, path: &str, body: Option<(&str, &str
     text += "\r\n";
     text += body.map_or("", |(_, body)| body);
     stream.write_all(text.as_bytes())?;
+    Ok(stream)
+}
+
+/// Sends a request, and waits for the head of its answer.
+pub(crate) fn send(port: u16, method: &str, path: &str, body: Option<(&str, &str)>) -> io::Result<Answer> {
+    answer(begin(port, method, path, body)?)
+}
+
+/// The head of the answer to a request that was begun.
+pub(crate) fn answer(stream: TcpStream) -> io::Result<Answer> {
     let mut body = BufReader::new(stream);
     let mut line = String::new();
     body.read_line(&mut line)?;

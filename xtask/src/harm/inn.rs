@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -17,9 +16,11 @@ use tempfile::TempDir;
 
 use super::{
     Ground, http,
-    processes::{self, until, with_words},
-    report::now,
+    processes::{self, first_line, now, until, with_words},
 };
+
+/// No start takes longer.
+const START: Duration = Duration::from_secs(30);
 
 /// A data folder with models on its shelf; outlives the servers that use it.
 pub(crate) struct Shelf {
@@ -39,16 +40,25 @@ impl Shelf {
     /// In a folder that is there.
     pub(crate) fn at(folder: &Path, models: &[(&str, Counting)]) -> Result<Self> {
         fs::create_dir_all(folder.join("models"))?;
+        let shelf = Self { folder: folder.to_owned(), _temporary: None };
         for (name, model) in models {
-            let path = folder.join(format!("models/{name}.gguf"));
-            fs::write(&path, model.gguf().build())?;
-            // A file that was written this very moment may still be growing, and is left alone for a while.
-            File::options()
-                .write(true)
-                .open(&path)?
-                .set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000))?;
+            shelf.put(name, &model.gguf().build())?;
         }
-        Ok(Self { folder: folder.to_owned(), _temporary: None })
+        Ok(shelf)
+    }
+
+    /// One more, whatever is in it.
+    pub(crate) fn put(&self, name: &str, gguf: &[u8]) -> Result<()> {
+        let path = self.folder.join(format!("models/{name}.gguf"));
+        fs::write(&path, gguf)?;
+        // A file that was written this very moment may still be growing, and is left alone for a while.
+        let file = File::options().write(true).open(&path)?;
+        Ok(file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000))?)
+    }
+
+    /// What its servers have logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -108,12 +118,17 @@ impl Inn {
         environment: &[(&str, &str)],
     ) -> Result<Self> {
         let mut inn = Self::begin(ground, shelf, port, environment)?;
-        let out = inn.child.stdout.take().context("a server without stdout")?;
-        let mut url = String::new();
-        BufReader::new(out).read_line(&mut url)?;
-        let port = url.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-        inn.port = port.with_context(|| format!("no server: {}", tail(shelf)))?;
+        inn.until_it_serves(shelf)?;
         Ok(inn)
+    }
+
+    /// Waits until one that was begun serves.
+    pub(crate) fn until_it_serves(&mut self, shelf: &Shelf) -> Result<()> {
+        let out = self.child.stdout.take().context("a server without stdout")?;
+        let url = first_line(out, START).with_context(|| tail(shelf))?;
+        let port = url.trim().rsplit(':').next().and_then(|port| port.parse().ok());
+        self.port = port.with_context(|| format!("no server: {}", tail(shelf)))?;
+        Ok(())
     }
 
     /// Starts a server and waits for nothing.
@@ -174,6 +189,13 @@ impl Inn {
         pid.and_then(|pid| u32::try_from(pid).ok()).with_context(|| format!("{model} has no worker"))
     }
 
+    /// The year that it takes it to be.
+    pub(crate) fn year(&self) -> Result<u32> {
+        let (_, snapshot) = self.get("/manage/snapshot")?;
+        let at = snapshot["at"].as_str().and_then(|at| at.get(..4)?.parse().ok());
+        at.with_context(|| format!("a snapshot says no year: {}", snapshot["at"]))
+    }
+
     pub(crate) fn state(&self, model: &str) -> Result<String> {
         Ok(self.model(model)?["state"].as_str().unwrap_or_default().to_owned())
     }
@@ -208,11 +230,17 @@ impl Inn {
     }
 
     /// kill -9, and how long it took until nobody was left.
-    pub(crate) fn kill(mut self, shelf: &Shelf) -> Result<Duration> {
+    pub(crate) fn kill(self, shelf: &Shelf) -> Result<Duration> {
         let began = now();
+        self.kill_alone()?;
+        shelf.deserted(began)
+    }
+
+    /// kill -9, whoever is left.
+    pub(crate) fn kill_alone(mut self) -> Result<()> {
         self.signal(Signal::KILL)?;
         self.child.wait()?;
-        shelf.deserted(began)
+        Ok(())
     }
 
     /// kill -9, and another server on the same folder and port.
@@ -253,7 +281,7 @@ impl Drop for Inn {
 
 /// The last lines of a server's log.
 pub(crate) fn tail(shelf: &Shelf) -> String {
-    let log = fs::read_to_string(shelf.folder.join("log")).unwrap_or_default();
+    let log = shelf.log();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(5)..].join(" | ")
 }

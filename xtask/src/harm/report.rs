@@ -1,16 +1,18 @@
 //! What came of it: a line for each harm as it goes, a table at the end, and the same as JSON.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
-    time::{Duration, Instant},
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::Options;
-use crate::steps;
+use crate::{processes::now, steps};
 
 /// How a harm ended, if it did not find a broken promise.
 #[derive(Debug)]
@@ -56,58 +58,62 @@ pub(crate) fn spread(times: &mut [Duration]) -> (u64, u64) {
     (ms(at(99).unwrap_or_default()), ms(times.last().copied().unwrap_or_default()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "harm measures from outside, on the clock of whoever waits")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
 /// Of a whole run.
 pub(crate) struct Report {
     head: Value,
-    rows: Vec<Value>,
-    lines: Vec<String>,
-    broken: usize,
+    rows: Mutex<BTreeMap<usize, Row>>,
+}
+
+/// Of one harm.
+struct Row {
+    line: String,
+    told: Value,
+    broken: bool,
 }
 
 impl Report {
     pub(crate) fn new(options: &Options) -> Self {
         let form = if options.short { "short" } else { "full" };
         let head = json!({ "seed": options.seed, "form": form, "cores": std::thread::available_parallelism().map_or(0, usize::from) });
-        Self { head, rows: Vec::new(), lines: Vec::new(), broken: 0 }
+        Self { head, rows: Mutex::default() }
     }
 
-    /// Runs a harm and notes how it ended.
-    pub(crate) fn add(&mut self, name: &str, about: &str, harm: impl FnOnce() -> Result<Outcome>) {
+    /// Runs a harm and notes how it ended, under its number in the table.
+    pub(crate) fn add(
+        &self,
+        (number, name, about): (usize, &str, &str),
+        harm: impl FnOnce() -> Result<Outcome>,
+    ) {
         let began = now();
         let outcome = harm();
         let seconds = began.elapsed().as_secs_f64();
         let (word, said, figures) = match outcome {
             Ok(Outcome::Held(Figures(figures))) => ("held", words(&figures), Value::Object(figures)),
             Ok(Outcome::Skipped(why)) => ("skipped", why, Value::Null),
-            Err(error) => {
-                self.broken += 1;
-                ("BROKEN", format!("{error:#}"), Value::Null)
-            }
+            Err(error) => ("BROKEN", format!("{error:#}"), Value::Null),
         };
         let line = format!("{name:12} {word:8} {seconds:7.1} s  {said}");
         steps::say(&line);
-        self.lines.push(line);
-        self.rows.push(json!({ "name": name, "about": about, "outcome": word, "seconds": seconds,
-            "figures": figures, "words": said }));
+        let told = json!({ "name": name, "about": about, "outcome": word, "seconds": seconds,
+            "figures": figures, "words": said });
+        let row = Row { line, told, broken: word == "BROKEN" };
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).insert(number, row);
     }
 
     /// Prints the table and writes both files; an error if a promise was broken.
     pub(crate) fn close(mut self, folder: &Path) -> Result<()> {
-        self.head["harms"] = Value::Array(self.rows);
+        let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (broken, of) = (rows.values().filter(|row| row.broken).count(), rows.len());
+        let text: String = rows.values().map(|row| format!("{}\n", row.line)).collect();
+        self.head["harms"] = rows.into_values().map(|row| row.told).collect();
         fs::create_dir_all(folder)?;
-        let text = self.lines.join("\n") + "\n";
         fs::write(folder.join("report.txt"), &text)?;
         fs::write(folder.join("report.json"), serde_json::to_vec_pretty(&self.head)?)?;
         eprint!("\n{text}");
         steps::say(&format!("the report lies in {}", folder.display()));
-        match self.broken {
+        match broken {
             0 => Ok(()),
-            broken => bail!("{broken} of {} harms broke a promise", self.lines.len()),
+            broken => bail!("{broken} of {of} harms broke a promise"),
         }
     }
 }
@@ -125,10 +131,11 @@ mod tests {
     fn what_was_skipped_has_not_held_and_what_broke_fails_the_run() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { seed: 3, short: true, only: Vec::new(), program: None };
-        let mut report = Report::new(&options);
-        report.add("one", "", || Figures::default().with("rounds", 7).held());
-        report.add("two", "", || Ok(Outcome::Skipped("needs root".to_owned())));
-        report.add("three", "", || bail!("a worker is left"));
+        let report = Report::new(&options);
+        // As they end, which need not be their order.
+        report.add((1, "two", ""), || Ok(Outcome::Skipped("needs root".to_owned())));
+        report.add((2, "three", ""), || bail!("a worker is left"));
+        report.add((0, "one", ""), || Figures::default().with("rounds", 7).held());
         assert!(report.close(folder.path()).unwrap_err().to_string().contains("1 of 3"));
         let kept: Value =
             serde_json::from_slice(&fs::read(folder.path().join("report.json")).unwrap()).unwrap();

@@ -1,5 +1,5 @@
 //! The scheduler of a chat model: continuous batching. Each step takes one token of every answer that is being made and
-//! one chunk of one prompt. It owns the requests and the sessions; the decoder owns arithmetic and bytes.
+//! a chunk of the prompts, which take turns. It owns the requests and the sessions; the decoder owns arithmetic and bytes.
 
 mod sequence;
 mod sessions;
@@ -13,7 +13,7 @@ use worker::port::{Admitted, Made, Refusal};
 
 use crate::clock::timed;
 use crate::error::Error;
-use crate::models::{Decoder, Work};
+use crate::models::{Decoder, Slot, Work};
 use crate::sampler;
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
@@ -22,6 +22,8 @@ use sessions::{Parked, Sessions};
 
 /// Room in the caches is given out in so many positions.
 pub(crate) const PAGE: usize = 256;
+/// Tokens of prompts that a step reads while answers are being made, so that these do not stand still for long.
+const CHUNK_BESIDE: usize = 64;
 
 /// A loaded chat model.
 pub(crate) struct Chat {
@@ -34,6 +36,10 @@ pub(crate) struct Chat {
     /// Positions that all caches together may have: one whole context.
     room: usize,
     steps: u64,
+    /// Steps that read of a prompt.
+    readings: u64,
+    /// Sessions whose caches take other bytes than was told.
+    changed: Vec<String>,
 }
 
 /// One sequence's part of a step.
@@ -62,6 +68,8 @@ impl Chat {
             sessions: Sessions::default(),
             room,
             steps,
+            readings: 0,
+            changed: Vec::new(),
         }
     }
 
@@ -70,13 +78,13 @@ impl Chat {
             Prompt::Chat(turns) => &self.template.as_ref().ok_or(Error::NoTemplate)?.render(turns)?,
             Prompt::Text(text) => text,
         };
-        let mut tokens = self.tokenizer.encode(text)?;
+        let context = self.decoder.context();
+        let mut tokens = self.tokenizer.encode(text, context)?;
         if tokens.is_empty() {
             tokens.push(self.tokenizer.bos().ok_or(Error::EmptyPrompt)?);
         }
-        let context = self.decoder.context();
         if tokens.len() >= context as usize {
-            return Err(Error::ContextExceeded { tokens: tokens.len(), context });
+            return Err(Error::ContextExceeded { tokens: tokens.len(), whole: true, context });
         }
         Ok(tokens)
     }
@@ -85,13 +93,7 @@ impl Chat {
     pub(crate) fn admit(&mut self, request: Generate) -> Result<Admitted, Error> {
         sampler::check(&request.sampling)?;
         let tokens = self.prompt_tokens(&request.prompt)?;
-        let (slot, cached) = match self.sessions.take(&request.session, &tokens) {
-            // The last token is read again in any case: its logits are wanted.
-            Some((parked, alike)) => {
-                (parked.slot, self.decoder.truncate(parked.slot, alike.min(tokens.len() - 1)))
-            }
-            None => (self.decoder.open(), 0),
-        };
+        let (slot, cached) = self.beginning(&request.session, &tokens);
         let admitted = Admitted { prompt_tokens: tokens.len() as u32, cached_tokens: cached as u32 };
         let context = self.decoder.context();
         self.sequences.push(Sequence::new(
@@ -104,6 +106,38 @@ impl Chat {
             &request.sampling,
         ));
         Ok(admitted)
+    }
+
+    /// A cache that begins like the prompt, and how many of its tokens are in there. A conversation of the session that would
+    /// lose much is copied as far as it is alike: another one that begins with the same instructions must not end it.
+    fn beginning(&mut self, session: &str, tokens: &[u32]) -> (Slot, usize) {
+        /// A conversation goes on with a prompt if it loses at most this part of what both share.
+        const PART: usize = 8;
+        let Some((parked, alike)) = self.sessions.most_alike(session, tokens) else {
+            return (self.decoder.open(), 0);
+        };
+        let (slot, lost) = (parked.slot, parked.tokens.len() - alike);
+        // The last token is read again in any case: its logits are wanted.
+        let keep = alike.min(tokens.len() - 1);
+        self.changed.push(session.to_owned());
+        self.sessions.touch(slot);
+        if lost * PART > alike && self.has_room_beside(slot, keep) {
+            return if keep == 0 { (self.decoder.open(), 0) } else { self.decoder.branch(slot, keep) };
+        }
+        self.sessions.take(slot);
+        (slot, self.decoder.truncate(slot, keep))
+    }
+
+    /// Whether there is room for a copy of so many positions, once all conversations but this one have gone that nobody
+    /// computes on.
+    fn has_room_beside(&mut self, slot: Slot, positions: usize) -> bool {
+        while self.taken() + positions.next_multiple_of(PAGE) > self.room {
+            match self.sessions.drop_oldest(Some(slot), self.decoder.as_mut()) {
+                Some(session) => self.changed.push(session),
+                None => return false,
+            }
+        }
+        true
     }
 
     pub(crate) fn cancel(&mut self, id: u64) {
@@ -133,6 +167,7 @@ impl Chat {
         if !plan.is_empty() {
             self.compute(&plan, out);
         }
+        self.tell_what_is_held(out);
         self.sequences.iter().any(|sequence| !sequence.paused || sequence.cancelled)
     }
 
@@ -150,26 +185,50 @@ impl Chat {
         }
     }
 
-    /// Who computes in this step: every answer's next token, and one chunk of the first prompt.
+    /// Who computes in this step: every answer's next token, and a chunk of the prompts.
     fn plan(&mut self) -> Vec<Share> {
+        let reading = self.reading();
         let mut plan = Vec::new();
-        let mut reading = false;
         // Positions that those before in this plan will take.
         let mut promised = 0;
+        // From the oldest to the youngest: who is in the plan already is nobody's victim.
         for number in 0..self.sequences.len() {
             let sequence = &self.sequences[number];
-            let pending = sequence.pending();
-            if sequence.paused || (pending > 1 && reading) {
-                continue;
-            }
-            let tokens = pending.min(self.decoder.chunk());
+            let decoding = sequence.pending() == 1;
+            let read = reading.iter().find(|(which, _)| *which == number).map(|(_, tokens)| *tokens);
+            let Some(tokens) = read.or(decoding.then_some(1)).filter(|_| !sequence.paused) else { continue };
             if let Some(grown) = self.make_room(number, tokens, promised) {
                 promised += grown;
-                reading |= pending > 1;
-                plan.push(Share { number, tokens, decoding: pending == 1 });
+                plan.push(Share { number, tokens, decoding });
             }
         }
         plan
+    }
+
+    /// The prompts that are read in this step, with their tokens: those that waited longest come first, and what they leave
+    /// of the chunk goes to the next. So a short prompt waits for one chunk of a long one, and not for all of it.
+    fn reading(&mut self) -> Vec<(usize, usize)> {
+        let running = || self.sequences.iter().filter(|sequence| !sequence.paused);
+        let mut left = match running().any(|sequence| sequence.pending() == 1) {
+            true => self.decoder.chunk().min(CHUNK_BESIDE),
+            false => self.decoder.chunk(),
+        };
+        let mut prompts: Vec<usize> = (0..self.sequences.len())
+            .filter(|number| !self.sequences[*number].paused && self.sequences[*number].pending() > 1)
+            .collect();
+        prompts.sort_by_key(|number| self.sequences[*number].read);
+        self.readings += 1;
+        let mut reading = Vec::new();
+        for number in prompts {
+            let sequence = &mut self.sequences[number];
+            let tokens = sequence.pending().min(left);
+            if tokens > 0 {
+                left -= tokens;
+                sequence.read = self.readings;
+                reading.push((number, tokens));
+            }
+        }
+        reading
     }
 
     fn taken(&self) -> usize {
@@ -188,7 +247,8 @@ impl Chat {
             if grown == 0 || self.taken() + promised + grown <= self.room {
                 return Some(grown);
             }
-            if self.sessions.drop_oldest(self.decoder.as_mut()) {
+            if let Some(session) = self.sessions.drop_oldest(None, self.decoder.as_mut()) {
+                self.changed.push(session);
                 continue;
             }
             let holds = |other: &usize| *other != number && self.sequences[*other].filled > 0;
@@ -197,6 +257,7 @@ impl Chat {
             let victim = (0..last).rev().find(|other| holds(other) && paused(other));
             let victim = victim.or_else(|| (number + 1..last).rev().find(holds))?;
             let victim = &mut self.sequences[victim];
+            self.changed.push(victim.session.clone());
             victim.filled = self.decoder.truncate(victim.slot, 0);
         }
     }
@@ -220,8 +281,10 @@ impl Chat {
             })
             .collect();
         let mut ends: Ends = Vec::new();
+        let read = plan.iter().find(|share| !share.decoding).map(|share| sequences[share.number].id);
+        let go_on = || read.is_none_or(|id| !worker::port::is_cancelled(id));
         let (result, time) = timed(|| {
-            decoder.run(&work, &mut |which, logits| {
+            decoder.run_while(&work, &go_on, &mut |which, logits| {
                 let number = plan[which].number;
                 match sequences[number].take(logits, tokenizer, out) {
                     Some(Next::More) => {}
@@ -233,6 +296,10 @@ impl Chat {
                 }
             })
         });
+        if let Err(Error::Interrupted) = result {
+            // The order that says so is on its way; the others' tokens are made in the next step.
+            return;
+        }
         self.steps += plan.len() as u64;
         self.account(plan, time);
         if let Err(error) = result {
@@ -265,12 +332,22 @@ impl Chat {
             tokens.truncate(filled);
             self.sessions.park(Parked { session: session.clone(), slot, tokens }, self.decoder.as_mut());
         }
+        self.changed.push(session);
         out(match end {
             Ok((text, finish)) => Made::Done { id, text, finish, usage, timings },
             Err(refusal) => Made::Failed { id, refusal },
         });
-        let bytes = self.held(&session);
-        out(Made::Held { session, bytes });
+    }
+
+    /// Tells of every session whose bytes have changed, also of one that made room for another.
+    fn tell_what_is_held(&mut self, out: &mut dyn FnMut(Made)) {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        for session in changed {
+            let bytes = self.held(&session);
+            out(Made::Held { session, bytes });
+        }
     }
 
     fn held(&self, session: &str) -> u64 {

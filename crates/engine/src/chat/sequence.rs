@@ -20,6 +20,8 @@ pub(super) struct Sequence {
     pub(super) tokens: Vec<u32>,
     /// Of these, in the decoder's cache.
     pub(super) filled: usize,
+    /// When its prompt was read last, as the scheduler counts.
+    pub(super) read: u64,
     pub(super) paused: bool,
     pub(super) cancelled: bool,
     /// Its session has ended: nothing is kept when it finishes.
@@ -63,6 +65,7 @@ impl Sequence {
             prompt: prompt.len(),
             tokens: prompt,
             filled: cached,
+            read: 0,
             paused: false,
             cancelled: false,
             forget: false,

@@ -22,18 +22,27 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Takes the session's conversation that begins most like `prompt`, with the number of tokens that are alike.
-    pub(super) fn take(&mut self, session: &str, prompt: &[u32]) -> Option<(Parked, usize)> {
+    /// The session's conversation that begins most like `prompt`, with the number of tokens that are alike.
+    pub(super) fn most_alike(&self, session: &str, prompt: &[u32]) -> Option<(&Parked, usize)> {
         let alike = |tokens: &[u32]| tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let (number, alike) = self
-            .parked
+        self.parked
             .iter()
-            .enumerate()
-            .filter(|(_, parked)| parked.session == session)
-            .map(|(number, parked)| (number, alike(&parked.tokens)))
+            .filter(|parked| parked.session == session)
+            .map(|parked| (parked, alike(&parked.tokens)))
             .filter(|(_, alike)| *alike > 0)
-            .max_by_key(|(_, alike)| *alike)?;
-        Some((self.parked.remove(number), alike))
+            .max_by_key(|(_, alike)| *alike)
+    }
+
+    /// Takes a conversation out, for a request that goes on with it.
+    pub(super) fn take(&mut self, slot: Slot) {
+        self.parked.retain(|parked| parked.slot != slot);
+    }
+
+    /// A conversation was used just now.
+    pub(super) fn touch(&mut self, slot: Slot) {
+        if let Some(at) = self.parked.iter().position(|parked| parked.slot == slot) {
+            self.parked[at..].rotate_left(1);
+        }
     }
 
     /// Keeps a conversation; the session's oldest goes when it has too many.
@@ -47,13 +56,12 @@ impl Sessions {
         self.parked.push(conversation);
     }
 
-    /// Forgets the one that was longest unused; whether there was one.
-    pub(super) fn drop_oldest(&mut self, decoder: &mut dyn Decoder) -> bool {
-        if self.parked.is_empty() {
-            return false;
-        }
-        decoder.close(self.parked.remove(0).slot);
-        true
+    /// Forgets the one that was longest unused, unless it is `but`; whose it was.
+    pub(super) fn drop_oldest(&mut self, but: Option<Slot>, decoder: &mut dyn Decoder) -> Option<String> {
+        self.parked.first().filter(|oldest| Some(oldest.slot) != but)?;
+        let oldest = self.parked.remove(0);
+        decoder.close(oldest.slot);
+        Some(oldest.session)
     }
 
     /// Forgets a session's conversations; the bytes that they held.

@@ -81,6 +81,14 @@ impl Decoder for Memory {
         seen.truncate(kept);
         kept
     }
+    fn branch(&mut self, slot: Slot, keep: usize) -> (Slot, usize) {
+        let new = self.open();
+        let seen = &self.slots[&slot.0];
+        let kept = if self.cuts || seen.len() == keep { keep } else { 0 };
+        let seen = seen[..kept].to_vec();
+        self.slots.insert(new.0, seen);
+        (new, kept)
+    }
     fn held_bytes(&self, slot: Slot) -> u64 {
         self.slots[&slot.0].len() as u64
     }
@@ -102,23 +110,19 @@ impl Decoder for Memory {
         assert!(taken <= (self.context as usize).next_multiple_of(PAGE), "the caches outgrew their room");
         Ok(())
     }
+    fn run_while(
+        &mut self,
+        work: &[Work<'_>],
+        go_on: &dyn Fn() -> bool,
+        logits: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<(), Error> {
+        if go_on() { self.run(work, logits) } else { Err(Error::Interrupted) }
+    }
     fn set_threads(&mut self, _: u32) {}
 }
 
 fn sampling(max_tokens: u32) -> Sampling {
-    Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seed: 0,
-        max_tokens: Some(max_tokens),
-        stop: Vec::new(),
-        ignore_eos: false,
-    }
+    Sampling { max_tokens: Some(max_tokens), ..Sampling::greedy() }
 }
 
 fn order(id: u64, session: &str, prompt: &str, max_tokens: u32) -> Generate {
@@ -189,6 +193,28 @@ fn a_cancelled_request_ends_in_the_next_step_with_one_done() {
 }
 
 #[test]
+fn a_cancelled_prompt_is_left_in_the_middle_of_its_chunk_and_others_lose_nothing() {
+    // Numbers that no other test of this process cancels.
+    let (long, other) = (1 << 50, (1 << 50) + 1);
+    let mut chat = chat(Memory::new(1024));
+    chat.admit(order(other, "b", "abc", 20)).unwrap();
+    chat.admit(order(long, "a", &"a".repeat(700), 50)).unwrap();
+    let mut answers = Answers::new();
+    for _ in 0..3 {
+        chat.step(&mut |made| note(&mut answers, made));
+    }
+    let (steps, made) = (chat.steps(), answers[&other].0.clone());
+    worker::port::cancel(long);
+    // Its order has not come yet.
+    assert!(chat.step(&mut |made| note(&mut answers, made)));
+    assert_eq!((chat.steps(), &answers[&other].0), (steps, &made), "the step was left");
+    chat.cancel(long);
+    finish_all(&mut chat, &mut answers);
+    assert_eq!(answers[&long].1, Some(Finish::Cancelled));
+    assert_eq!(answers[&other].0, expected("abc", 20, 1024).0);
+}
+
+#[test]
 fn a_paused_request_stays_as_it_is_and_the_others_go_on() {
     let mut chat = chat(Memory::new(1024));
     chat.admit(order(1, "a", "abc", 20)).unwrap();
@@ -216,6 +242,79 @@ fn the_next_turn_reads_only_what_is_new_and_another_session_shares_nothing() {
     finish_all(&mut chat, &mut answers);
     assert_eq!(answers[&2].0, expected(&second, 10, 1024).0);
     assert_eq!(answers[&2].0, answers[&3].0);
+}
+
+#[test]
+fn a_conversation_survives_another_that_begins_with_the_same_instructions() {
+    let mut chat = chat(Memory::new(2048));
+    let mut answers = Answers::new();
+    let instructions = "be brief and kind,".repeat(5);
+    let mut turns: Vec<String> = ["about cats?", "now dogs, then?", "or fish?"]
+        .iter()
+        .map(|question| format!("{instructions}{}", question.repeat(8).replace(' ', "_")).replace(' ', "_"))
+        .collect();
+    for (id, prompt) in turns.iter().enumerate() {
+        let cached = chat.admit(order(id as u64, "s", prompt, 30)).unwrap().cached_tokens as usize;
+        assert_eq!(cached, if id == 0 { 0 } else { instructions.len() });
+        finish_all(&mut chat, &mut answers);
+    }
+    for (id, prompt) in turns.iter_mut().enumerate() {
+        let (answer, finish, _) = &answers[&(id as u64)];
+        // An answer that was cut by its length has a last token that was never read.
+        let whole = prompt.len() + answer.len() - usize::from(*finish == Some(Finish::Length));
+        prompt.push_str(answer);
+        prompt.push_str("go_on");
+        let cached = chat.admit(order(10 + id as u64, "s", prompt, 30)).unwrap().cached_tokens as usize;
+        assert_eq!(cached, whole, "the {id}th");
+        finish_all(&mut chat, &mut answers);
+        assert_eq!(answers[&(10 + id as u64)].0, expected(prompt, 30, 2048).0);
+    }
+}
+
+#[test]
+fn a_session_whose_conversation_made_room_for_another_is_told_to_hold_nothing() {
+    let mut chat = chat(Memory::new(512));
+    let mut held = BTreeMap::new();
+    for (id, session) in [(1, "s"), (2, "t")] {
+        chat.admit(order(id, session, &"a".repeat(400), 10)).unwrap();
+        while chat.step(&mut |made| {
+            if let Made::Held { session, bytes } = made {
+                held.insert(session, bytes);
+            }
+        }) {}
+        assert!(held[session] >= 400);
+    }
+    assert_eq!(held["s"], 0);
+}
+
+#[test]
+fn a_short_prompt_waits_for_one_chunk_of_a_long_one_and_not_for_all_of_it() {
+    let mut chat = chat(Memory::new(8192));
+    let mut answers = Answers::new();
+    chat.admit(order(1, "long", &"a".repeat(3000), 2)).unwrap();
+    chat.step(&mut |made| note(&mut answers, made));
+    chat.admit(order(2, "short", &"b".repeat(40), 2)).unwrap();
+    chat.admit(order(3, "shorter", &"c".repeat(20), 2)).unwrap();
+    chat.step(&mut |made| note(&mut answers, made));
+    assert!(!answers.contains_key(&1));
+    assert!(!answers[&2].0.is_empty() && !answers[&3].0.is_empty(), "{answers:?}");
+    finish_all(&mut chat, &mut answers);
+    assert_eq!(answers[&1].0, expected(&"a".repeat(3000), 2, 8192).0);
+}
+
+#[test]
+fn while_an_answer_is_made_prompts_are_read_in_smaller_pieces() {
+    let mut chat = chat(Memory::new(8192));
+    let mut answers = Answers::new();
+    chat.admit(order(1, "a", "abc", 60)).unwrap();
+    chat.step(&mut |made| note(&mut answers, made));
+    chat.admit(order(2, "b", &"x".repeat(CHUNK_BESIDE * 5), 5)).unwrap();
+    for step in 0..5 {
+        assert!(!answers.contains_key(&2), "in step {step}");
+        chat.step(&mut |made| note(&mut answers, made));
+    }
+    assert!(answers.contains_key(&2));
+    assert_eq!(answers[&1].0.len(), 6);
 }
 
 #[test]

@@ -78,6 +78,8 @@ pub(crate) struct LlamaConfig {
     /// The file brings a factor for each frequency of the positions.
     pub(crate) rope_factors: bool,
     pub(crate) scaling: Scaling,
+    /// What the rotated queries and keys are multiplied with, beside what the scaling asks for.
+    pub(crate) rope_magnitude: f32,
     /// Positions that a layer with a window sees, its own included; all layers see everything if there is none.
     pub(crate) window: Option<u32>,
     /// The base of the positions of layers with a window.
@@ -124,6 +126,7 @@ impl LlamaConfig {
             experts: optional(metadata, &key("expert_count"), 4096)?.unwrap_or(0),
             rope_factors: weights.find("rope_freqs.weight").is_some(),
             scaling: scaling(weights, &architecture)?,
+            rope_magnitude: metadata.float(&key("rope.scaling.attn_factor"))?.unwrap_or(1.0),
             window,
             local_rope_base: metadata.float(&key("rope.freq_base_swa"))?.unwrap_or(10_000.0),
             family,
@@ -154,6 +157,9 @@ impl LlamaConfig {
             if !(base.is_finite() && base > 1.0) {
                 return wrong("the base of the positions", 0);
             }
+        }
+        if !self.rope_magnitude.is_finite() {
+            return wrong("the factor of the rotated heads", 0);
         }
         match self.scaling {
             Scaling::Linear { factor } | Scaling::Yarn { factor, .. }

@@ -37,12 +37,27 @@ pub(crate) trait Decoder {
     /// Forgets a sequence's positions from `keep` on; returns how many stay, which may be fewer.
     fn truncate(&mut self, slot: Slot, keep: usize) -> usize;
 
+    /// A new sequence that begins with the first `keep` positions of another, which stays as it is; how many it has, which
+    /// may be fewer.
+    fn branch(&mut self, slot: Slot, keep: usize) -> (Slot, usize);
+
     /// Private memory that a sequence holds.
     fn held_bytes(&self, slot: Slot) -> u64;
 
     /// Appends the tokens of each work to its sequence and gives `logits` (the work's number, one value a token) for
     /// those that want them. After an error the sequences of this work are of no use.
     fn run(&mut self, work: &[Work<'_>], logits: &mut dyn FnMut(usize, &mut [f32])) -> Result<(), Error>;
+
+    /// The same, asking between layers whether to go on. If not, it ends with [`Error::Interrupted`], and the sequences are
+    /// as they were before. A decoder that cannot ask goes on.
+    fn run_while(
+        &mut self,
+        work: &[Work<'_>],
+        _go_on: &dyn Fn() -> bool,
+        logits: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<(), Error> {
+        self.run(work, logits)
+    }
 
     /// Computes with so many threads from now on.
     fn set_threads(&mut self, n: u32);

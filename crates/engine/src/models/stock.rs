@@ -47,8 +47,12 @@ impl Stock {
         context: u32,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
-        let plain = config.family == Family::Llama && !config.rope_factors && config.scaling == Scaling::None;
-        if !plain {
+        let plain = config.family == Family::Llama
+            && !config.rope_factors
+            && config.scaling == Scaling::None
+            && config.rope_magnitude == 1.0;
+        // candle takes it that the heads together are as wide as the model.
+        if !plain || config.heads * config.head_width != config.width {
             return Err(Error::Family(format!("{} with these tensor types", config.architecture)));
         }
         let (content, mut reader) = describe(weights, config, progress);
@@ -108,6 +112,18 @@ impl Decoder for Stock {
         }
         self.slots[slot.0] = Some(Sequence { model: self.empty.clone(), length: 0 });
         0
+    }
+
+    fn branch(&mut self, slot: Slot, keep: usize) -> (Slot, usize) {
+        let new = self.open();
+        match &self.slots[slot.0] {
+            // candle's tensors are shared and never written to, so a copy costs nothing.
+            Some(Sequence { model, length }) if *length == keep => {
+                self.slots[new.0] = Some(Sequence { model: model.clone(), length: keep });
+                (new, keep)
+            }
+            _ => (new, 0),
+        }
     }
 
     fn held_bytes(&self, slot: Slot) -> u64 {
@@ -219,5 +235,59 @@ impl Seek for Joined<'_> {
         };
         self.at = at.ok_or_else(|| IoError::from(IoKind::InvalidInput))?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::models::llama::{Llama, families};
+    use crate::sampler::likeliest;
+
+    fn run(decoder: &mut dyn Decoder, slot: Slot, tokens: &[u32]) -> Vec<f32> {
+        let mut made = Vec::new();
+        let work = [Work { slot, tokens, wants_logits: true }];
+        decoder.run(&work, &mut |_, logits| made = logits.to_vec()).unwrap();
+        made
+    }
+
+    #[test]
+    fn candles_model_says_what_our_own_decoder_says_and_is_cut_and_branched_only_as_a_whole() {
+        let weights = families::weights("llama");
+        let config = LlamaConfig::read(&weights).unwrap();
+        let mut stock = Stock::load(&weights, &config, 256, &mut |_, _| {}).unwrap();
+        let mut own = Llama::load(Arc::clone(&weights), config.clone(), 256, 1, &mut |_, _| {}).unwrap();
+        let text: Vec<u32> = (0..20).map(|n| n * 7 % config.vocabulary).collect();
+        let (slot, other) = (stock.open(), own.open());
+        for tokens in [&text[..8], &text[8..9], &text[9..20]] {
+            let (made, expected) = (run(&mut stock, slot, tokens), run(&mut own, other, tokens));
+            assert_eq!(likeliest(&made), likeliest(&expected));
+            let apart = made.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            let size = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+            assert!(apart < 0.01 * size, "{apart} apart, of {size}");
+        }
+        assert_eq!(stock.held_bytes(slot), 20 * position_bytes(&config));
+        let (branch, kept) = stock.branch(slot, 20);
+        assert_eq!(kept, 20);
+        assert_eq!(run(&mut stock, branch, &[1, 2]), run(&mut stock, slot, &[1, 2]));
+        assert_eq!(stock.branch(slot, 3).1, 0);
+        assert_eq!((stock.truncate(slot, 22), stock.truncate(slot, 3), stock.held_bytes(slot)), (22, 0, 0));
+        stock.close(slot);
+        assert_eq!(stock.open(), slot);
+    }
+
+    #[test]
+    fn what_candles_model_would_compute_otherwise_or_not_at_all_is_refused_by_name() {
+        for name in ["qwen2", "qwen3", "gemma3", "llama yarn", "llama factors", "llama magnitude"] {
+            let weights = families::weights(name);
+            let config = LlamaConfig::read(&weights).unwrap();
+            let refused = Stock::load(&weights, &config, 256, &mut |_, _| {}).err().unwrap();
+            assert!(refused.to_string().contains(&config.architecture), "{refused}");
+        }
+        let weights = families::weights("llama");
+        let narrow = LlamaConfig { head_width: 8, ..LlamaConfig::read(&weights).unwrap() };
+        assert!(Stock::load(&weights, &narrow, 256, &mut |_, _| {}).is_err());
     }
 }

@@ -32,6 +32,11 @@ impl Alphabet {
         Self { chars, bytes }
     }
 
+    /// The letter of a byte.
+    pub(crate) fn letter(&self, byte: u8) -> char {
+        self.chars[usize::from(byte)]
+    }
+
     /// Appends the text of `bytes` in the alphabet.
     pub(crate) fn write(&self, bytes: &[u8], out: &mut String) {
         out.extend(bytes.iter().map(|byte| self.chars[usize::from(*byte)]));

@@ -66,6 +66,22 @@ impl Scheme {
             Self::Pieces(pieces) => pieces.id(file, text),
         }
     }
+
+    /// Bytes that one token stands for at the most: no token is written shorter than what it stands for.
+    fn longest(&self, file: &[u8]) -> usize {
+        let tokens = self.tokens();
+        (0..tokens.len()).map(|id| tokens.get(file, id).len()).max().unwrap_or_default().max(1)
+    }
+
+    /// Bytes that are in no text left out.
+    fn known(&self, file: &[u8]) -> [bool; 256] {
+        std::array::from_fn(|byte| match self {
+            Self::Bpe { bpe, alphabet, .. } => {
+                bpe.id(file, &alphabet.letter(byte as u8).to_string()).is_some()
+            }
+            Self::Pieces(pieces) => pieces.knows(byte as u8),
+        })
+    }
 }
 
 /// Text to tokens and back.
@@ -82,6 +98,10 @@ pub(crate) struct Tokenizer {
     eos: Option<u32>,
     add_bos: bool,
     ends: Vec<u32>,
+    /// Bytes of a text that one token stands for at the most.
+    longest: usize,
+    /// Bytes for which there is a token, if no longer one has them.
+    known: [bool; 256],
 }
 
 impl Tokenizer {
@@ -116,10 +136,13 @@ impl Tokenizer {
                 .collect();
         ends.sort_unstable();
         ends.dedup();
-        let add_bos =
-            metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(matches!(scheme, Scheme::Pieces(_)));
+        let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(match &scheme {
+            Scheme::Bpe { splitter, .. } => splitter.adds_bos,
+            Scheme::Pieces(_) => true,
+        });
         let (specials, first_bytes) = specials(file, scheme.tokens(), &kinds);
-        Ok(Self { scheme, kinds, specials, first_bytes, bos, eos, add_bos, ends, weights })
+        let (longest, known) = (scheme.longest(file), scheme.known(file));
+        Ok(Self { scheme, kinds, specials, first_bytes, bos, eos, add_bos, ends, longest, known, weights })
     }
 
     /// Whether the model says with this token that it has finished.
@@ -148,24 +171,31 @@ impl Tokenizer {
     }
 
     /// The tokens of a text, in which special tokens may stand. The begin token comes first if the file wants it and
-    /// the text does not bring it.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let mut out = Vec::with_capacity(text.len() / 3 + 1);
+    /// the text does not bring it. A text that fills the context is given up as soon as that is certain, since all other
+    /// requests wait meanwhile.
+    pub(crate) fn encode(&self, text: &str, context: u32) -> Result<Vec<u32>, Error> {
+        let check = |tokens: usize| match tokens >= context as usize {
+            true => Err(Error::ContextExceeded { tokens, whole: false, context }),
+            false => Ok(()),
+        };
+        check(text.bytes().filter(|byte| self.known[usize::from(*byte)]).count() / self.longest)?;
+        let mut out = Vec::new();
         let mut word_text = String::new();
         let mut plain = 0;
         let mut at = 0;
         while at < text.len() {
             match self.special_at(&text.as_bytes()[at..]) {
                 Some((id, length)) => {
-                    self.encode_plain(&text[plain..at], &mut word_text, &mut out)?;
+                    self.encode_plain(&text[plain..at], &mut word_text, &mut out, &check)?;
                     out.push(id);
+                    check(out.len())?;
                     at += length;
                     plain = at;
                 }
                 None => at += 1,
             }
         }
-        self.encode_plain(&text[plain..], &mut word_text, &mut out)?;
+        self.encode_plain(&text[plain..], &mut word_text, &mut out, &check)?;
         if let Some(bos) = self.bos.filter(|bos| self.add_bos && out.first() != Some(bos)) {
             out.insert(0, bos);
         }
@@ -183,7 +213,14 @@ impl Tokenizer {
         })
     }
 
-    fn encode_plain(&self, text: &str, word_text: &mut String, out: &mut Vec<u32>) -> Result<(), Error> {
+    /// Appends the tokens of a text without special ones; `check` sees their number after each word.
+    fn encode_plain(
+        &self,
+        text: &str,
+        word_text: &mut String,
+        out: &mut Vec<u32>,
+        check: &dyn Fn(usize) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let file = self.weights.header_bytes();
         let (bpe, splitter, alphabet) = match &self.scheme {
             Scheme::Bpe { bpe, splitter, alphabet } => (bpe, splitter, alphabet),
@@ -191,7 +228,7 @@ impl Tokenizer {
                 if !text.is_empty() {
                     pieces.encode(file, text, out);
                 }
-                return Ok(());
+                return check(out.len());
             }
         };
         splitter.split(text, &mut |word| {
@@ -202,6 +239,7 @@ impl Tokenizer {
                 Some(id) => out.push(id),
                 None => bpe.encode(file, word_text, out),
             }
+            check(out.len())
         })
     }
 

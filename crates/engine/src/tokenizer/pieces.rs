@@ -75,6 +75,11 @@ impl Pieces {
         self.index.find(&[text.as_bytes()], |n| self.tokens.get(file, n))
     }
 
+    /// Whether a byte is never left out.
+    pub(super) fn knows(&self, byte: u8) -> bool {
+        self.bytes[usize::from(byte)].or(self.unknown).is_some()
+    }
+
     /// Appends the tokens of a text. Takes n log n, whatever the text.
     pub(super) fn encode(&self, file: &[u8], text: &str, out: &mut Vec<u32>) {
         let mut marked = String::with_capacity(text.len() + 3);

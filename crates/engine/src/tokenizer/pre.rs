@@ -8,6 +8,8 @@ use crate::error::Error;
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const DIGIT: &str = r"\p{N}";
 const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Mistral's, as its tokenizer.json has it.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// One way of cutting.
@@ -17,8 +19,12 @@ pub(crate) struct Splitter {
     patterns: Vec<Regex>,
     /// A word that is a token as a whole is taken without merging.
     pub(crate) ignore_merges: bool,
+    /// The begin token comes first, unless the file says otherwise.
+    pub(crate) adds_bos: bool,
 }
 
+/// The patterns of a name, and whether words that are tokens are taken whole and the begin token comes first: llama.cpp lets
+/// both go together.
 fn row(pre: &str) -> Option<(&'static [&'static str], bool)> {
     Some(match pre {
         "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b" => {
@@ -26,8 +32,11 @@ fn row(pre: &str) -> Option<(&'static [&'static str], bool)> {
         }
         "gpt-2" | "phi-2" | "mpt" | "olmo" | "jina-es" | "jina-de" | "jina-v1-en" | "jina-v2-es"
         | "jina-v2-de" => (&[GPT2], false),
-        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" => (&[LLAMA3], true),
-        "lfm2" | "smaug-bpe" | "dbrx" | "glm4" | "chatglm-bpe" => (&[LLAMA3], false),
+        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "lfm2" => {
+            (&[LLAMA3], true)
+        }
+        "tekken" => (&[TEKKEN], true),
+        "smaug-bpe" | "dbrx" | "glm4" | "chatglm-bpe" => (&[LLAMA3], false),
         "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "megrez" => (&[QWEN2], false),
         _ => return None,
     })
@@ -45,26 +54,26 @@ fn unknown(pre: &str) -> Error {
 impl Splitter {
     /// The way that `tokenizer.ggml.pre` names.
     pub(crate) fn named(pre: &str) -> Result<Self, Error> {
-        let (patterns, ignore_merges) = row(pre).ok_or_else(|| unknown(pre))?;
+        let (patterns, whole_and_bos) = row(pre).ok_or_else(|| unknown(pre))?;
         let patterns = patterns
             .iter()
             .map(|pattern| Regex::new(pattern).map_err(|why| Error::Compute(why.to_string())))
             .collect::<Result<_, _>>()?;
-        Ok(Self { patterns, ignore_merges })
+        Ok(Self { patterns, ignore_merges: whole_and_bos, adds_bos: whole_and_bos })
     }
 
-    /// Gives each word of `text` to `word`, in order; together they are the text.
-    pub(crate) fn split<'a>(&self, text: &'a str, word: &mut dyn FnMut(&'a str)) -> Result<(), Error> {
+    /// Gives each word of `text` to `word`, in order; together they are the text. The first error of `word` ends it.
+    pub(crate) fn split<'a>(&self, text: &'a str, word: Word<'a, '_>) -> Result<(), Error> {
         cut(&self.patterns, text, word)
     }
 }
 
-fn cut<'a>(patterns: &[Regex], text: &'a str, word: &mut dyn FnMut(&'a str)) -> Result<(), Error> {
+/// What takes a word.
+type Word<'a, 'b> = &'b mut dyn FnMut(&'a str) -> Result<(), Error>;
+
+fn cut<'a>(patterns: &[Regex], text: &'a str, word: Word<'a, '_>) -> Result<(), Error> {
     let Some((pattern, rest)) = patterns.split_first() else {
-        if !text.is_empty() {
-            word(text);
-        }
-        return Ok(());
+        return if text.is_empty() { Ok(()) } else { word(text) };
     };
     let mut from = 0;
     for found in pattern.find_iter(text) {
@@ -86,7 +95,11 @@ mod tests {
 
     fn words(pre: &str, text: &str) -> Vec<String> {
         let mut out = Vec::new();
-        Splitter::named(pre).unwrap().split(text, &mut |word| out.push(word.to_owned())).unwrap();
+        let mut keep = |word: &str| {
+            out.push(word.to_owned());
+            Ok(())
+        };
+        Splitter::named(pre).unwrap().split(text, &mut keep).unwrap();
         out
     }
 
@@ -102,6 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn mistral_cuts_where_small_letters_end_and_takes_one_digit() {
+        assert_eq!(
+            words("tekken", "camelCase HTTPServer 12"),
+            ["camel", "Case", " HTTPServer", " ", "1", "2"]
+        );
+        assert_eq!(words("tekken", "don't a/b//\n c"), ["don", "'t", " a", "/b", "//\n", " c"]);
+    }
+
+    #[test]
     fn the_last_space_goes_with_the_word() {
         assert_eq!(words("gpt-2", "a   b\n\n c "), ["a", "  ", " b", "\n\n", " c", " "]);
     }
@@ -114,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_words_are_the_text(text in "\\PC{0,40}|[ \\n\\r\\ta1'é中]{0,40}", pre in prop::sample::select(&["smollm", "gpt-2", "llama-bpe", "qwen2"][..])) {
+        fn the_words_are_the_text(text in "\\PC{0,40}|[ \\n\\r\\ta1'é中]{0,40}", pre in prop::sample::select(&["smollm", "gpt-2", "llama-bpe", "qwen2", "tekken"][..])) {
             prop_assert_eq!(words(pre, &text).concat(), text);
         }
     }

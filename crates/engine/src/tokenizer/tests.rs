@@ -15,6 +15,9 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer as HuggingFace};
 
 use super::*;
 
+/// Larger than any text here.
+const CONTEXT: u32 = 1 << 20;
+
 #[derive(Deserialize)]
 struct Golden<T> {
     cases: Vec<T>,
@@ -53,7 +56,7 @@ fn tricky_texts_become_the_oracles_tokens() {
         serde_json::from_str(include_str!("../../tests/golden/tokenizer.json")).unwrap();
     assert!(golden.cases.len() > 40);
     for case in golden.cases {
-        assert_eq!(tokenizer.encode(&case.text).unwrap(), case.ids, "{:?}", case.text);
+        assert_eq!(tokenizer.encode(&case.text, CONTEXT).unwrap(), case.ids, "{:?}", case.text);
     }
 }
 
@@ -83,9 +86,54 @@ fn conversations_are_rendered_as_jinja_renders_them() {
 }
 
 #[test]
+fn a_text_that_fills_the_context_is_given_up_as_soon_as_that_is_certain() {
+    let tokenizer = smollm2();
+    let given_up_at = |text: &str| match tokenizer.encode(text, 100) {
+        Err(Error::ContextExceeded { tokens, whole: false, context: 100 }) => tokens,
+        other => panic!("{other:?}"),
+    };
+    // Two million tokens, of which a hundred are made; a text that is longer than a hundred of the longest tokens needs none.
+    assert_eq!(given_up_at(&"a b ".repeat(2000)), 100);
+    assert!(given_up_at(&"a b ".repeat(1 << 20)) > 100);
+    assert_eq!(given_up_at(&"<|im_end|>".repeat(500)), 100);
+    assert_eq!(tokenizer.encode(&"a ".repeat(49), 100).unwrap().len(), 50);
+}
+
+/// A vocabulary of single letters with this name of its way of cutting.
+fn lettered(pre: &str, add_bos: Option<bool>) -> Tokenizer {
+    let letters: Vec<String> = (b'a'..=b'z').map(|byte| char::from(byte).to_string()).collect();
+    let file = crate::gguf::testing::Builder::default()
+        .text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", pre)
+        .u32("tokenizer.ggml.bos_token_id", 25)
+        .texts(TOKENS, &letters)
+        .texts::<&str>(MERGES, &[]);
+    let file = match add_bos {
+        Some(flag) => file.bool("tokenizer.ggml.add_bos_token", flag),
+        None => file,
+    };
+    let mut on_disk = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut on_disk, &file.build()).unwrap();
+    Tokenizer::new(Arc::new(Weights::open(&[on_disk]).unwrap())).unwrap()
+}
+
+#[test]
+fn the_begin_token_comes_first_where_llama_cpp_puts_it_and_where_the_file_says_so() {
+    let made = |pre, flag| lettered(pre, flag).encode("a", CONTEXT).unwrap();
+    for pre in ["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2", "tekken"] {
+        assert_eq!(made(pre, None), [25, 0], "{pre}");
+        assert_eq!(made(pre, Some(false)), [0], "{pre}");
+    }
+    for pre in ["smollm", "gpt-2", "qwen2", "dbrx", "smaug-bpe"] {
+        assert_eq!(made(pre, None), [0], "{pre}");
+        assert_eq!(made(pre, Some(true)), [25, 0], "{pre}");
+    }
+}
+
+#[test]
 fn the_files_end_tokens_are_known() {
     let tokenizer = smollm2();
-    let id = |text: &str| tokenizer.encode(text).unwrap()[0];
+    let id = |text: &str| tokenizer.encode(text, CONTEXT).unwrap()[0];
     assert!(tokenizer.is_end(id("<|im_end|>")));
     assert!(tokenizer.is_end(id("<|endoftext|>")));
     assert!(!tokenizer.is_end(id("<|im_start|>")));
@@ -130,7 +178,7 @@ proptest! {
         text in "\\PC{0,60}|[ a-zA-Z0-9\n\t'.,]{0,120}|([a-z]{1,8} ){0,20}|(<\\|im_(end|start)\\|>|x| ){0,8}"
     ) {
         let (ours, other) = pair();
-        let ids = ours.encode(&text).unwrap();
+        let ids = ours.encode(&text, CONTEXT).unwrap();
         let expected = other.encode_fast(text.as_str(), false).unwrap();
         prop_assert_eq!(&ids, expected.get_ids());
         if !text.contains("<|") {
@@ -167,7 +215,7 @@ fn pieces_are_sentencepieces_own_and_come_back_as_text() {
     let (tokenizer, cases) = trained();
     assert!(cases.len() > 200);
     for case in cases {
-        let made = tokenizer.encode(&case.text).unwrap();
+        let made = tokenizer.encode(&case.text, CONTEXT).unwrap();
         assert_eq!(made[0], 1, "the begin token");
         assert_eq!(made[1..], case.ids, "{:?}", case.text);
         if !case.text.is_empty() && !case.text.contains(pieces::SPACE) {
@@ -179,8 +227,8 @@ fn pieces_are_sentencepieces_own_and_come_back_as_text() {
 #[test]
 fn a_special_token_in_the_text_begins_a_new_text() {
     let (tokenizer, _) = trained();
-    let plain = tokenizer.encode("word").unwrap();
-    let both = tokenizer.encode("word</s>word").unwrap();
+    let plain = tokenizer.encode("word", CONTEXT).unwrap();
+    let both = tokenizer.encode("word</s>word", CONTEXT).unwrap();
     assert_eq!(both, [&plain[..], &[2], &plain[1..]].concat());
 }
 
@@ -189,7 +237,7 @@ proptest! {
     fn any_text_of_pieces_comes_back(text in "\\PC{1,60}|[ a-z\n]{1,80}") {
         let (tokenizer, _) = trained();
         prop_assume!(!text.contains(pieces::SPACE) && !text.contains('<'));
-        let ids = tokenizer.encode(&text).unwrap();
+        let ids = tokenizer.encode(&text, CONTEXT).unwrap();
         prop_assert_eq!(text_of(&tokenizer, &ids), format!(" {text}"));
     }
 }

@@ -8,6 +8,7 @@ use link::{FileRole, Finish, Generate, Load, Prompt, Ready, Sampling, Usage};
 use worker::port::{Engine, Loader, Made, ModelFile};
 
 /// The folder with the real models.
+#[allow(dead_code, reason = "not every test file needs it")]
 pub(crate) fn models() -> PathBuf {
     let folder = std::env::var_os("INNKEEPER_TEST_MODELS").expect(
         "INNKEEPER_TEST_MODELS is not set: `cargo xtask test` fetches the two default models and sets it, \
@@ -16,15 +17,18 @@ pub(crate) fn models() -> PathBuf {
     PathBuf::from(folder)
 }
 
+#[allow(dead_code, reason = "not every test file needs it")]
 fn open(path: &Path, role: FileRole) -> ModelFile {
     let file = File::open(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
     ModelFile { role, file }
 }
 
+#[allow(dead_code, reason = "not every test file needs it")]
 pub(crate) fn smollm2() -> Vec<ModelFile> {
     vec![open(&models().join("smollm2.gguf"), FileRole::Gguf { part: 0 })]
 }
 
+#[allow(dead_code, reason = "not every test file needs it")]
 pub(crate) fn minilm() -> Vec<ModelFile> {
     let folder = models().join("minilm");
     vec![
@@ -40,19 +44,7 @@ pub(crate) fn load(files: Vec<ModelFile>, context: Option<u32>, threads: u32) ->
 }
 
 pub(crate) fn greedy(max_tokens: u32) -> Sampling {
-    Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seed: 0,
-        max_tokens: Some(max_tokens),
-        stop: Vec::new(),
-        ignore_eos: false,
-    }
+    Sampling { max_tokens: Some(max_tokens), ..Sampling::greedy() }
 }
 
 pub(crate) fn request(id: u64, session: &str, prompt: &str, sampling: Sampling) -> Generate {

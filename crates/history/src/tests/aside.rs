@@ -123,3 +123,67 @@ async fn damage_that_a_read_finds_later_sets_the_file_aside_while_the_server_run
     assert_eq!(ids(&again.history.page(&wanted(9)).await.unwrap().events), [9000]);
     assert_eq!(kept(folder.path()).len(), 1);
 }
+
+/// A reader may find damage in a file that the writer has set aside by itself meanwhile.
+#[tokio::test]
+async fn damage_of_the_file_before_says_nothing_about_the_one_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = History::open(folder.path(), 1_000).unwrap();
+    opened.history.shared.inbox.tell_damage(0);
+    opened.history.keep(&Arc::new(event(1, 20, EventKind::Load, None)));
+    opened.history.close().await;
+    assert!(opened.history.warnings().borrow().is_empty());
+    assert!(kept(folder.path()).is_empty(), "nothing was set aside");
+    assert_eq!(ids(&opened.history.page(&wanted(9)).await.unwrap().events), [1]);
+}
+
+#[tokio::test]
+async fn a_data_folder_that_is_reached_by_a_link_is_as_good_as_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    five(&link).await;
+    let opened = History::open(&link, 2_000).unwrap();
+    assert!(opened.history.warnings().borrow().is_empty());
+    assert_eq!(ids(&opened.history.page(&wanted(9)).await.unwrap().events), [5, 4, 3, 2, 1]);
+    opened.history.close().await;
+    assert!(real.join("history.db").exists());
+}
+
+/// Rows whose bytes were changed, or that were written by an Innkeeper with kinds of its own.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_left_out_and_takes_no_other_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = five(folder.path()).await;
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch(
+        "UPDATE event SET body = 'no JSON' WHERE id = 4;
+         UPDATE event SET kind = 'teleport' WHERE id = 2;
+         INSERT INTO event VALUES (6, 10, 'server', NULL, '{\"reason\":');
+         INSERT INTO event VALUES (7, 10, 'load', 'a', x'00ff');
+         INSERT INTO event VALUES (8, 10, 'load', 'a', '{\"duration_ms\":\"long\"}');
+         INSERT INTO measured VALUES (1, 100, 1, 'no JSON');",
+    )
+    .unwrap();
+    drop(file);
+    let opened = History::open(folder.path(), 2_000).unwrap();
+    assert!(opened.history.warnings().borrow().is_empty(), "the file is used as it is");
+    assert_eq!((opened.first_event, ids(&opened.since_start)), (9, vec![1, 3, 5]));
+    let mut query = wanted(1);
+    let mut found = Vec::new();
+    loop {
+        let page = opened.history.page(&query).await.unwrap();
+        found.extend(ids(&page.events));
+        query.after = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, [5, 3, 1], "page by page");
+    let told = opened.history.performance(20).await.unwrap();
+    assert_eq!(told.models[0].windows[0].load_ms.as_ref().map(|spread| spread.count), Some(3));
+    let series = crate::SeriesQuery { series: "cpu".to_owned(), since_s: 0, until_s: 200, step_s: 1 };
+    assert!(opened.history.series(series).await.unwrap().points.is_empty());
+    opened.history.close().await;
+}

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use protocol::{Amount, EventKind};
 
-use super::{event, file, write};
+use super::{event, file, ids, write};
 use crate::{
-    Columns, Measurement, RequestRow, SeriesQuery,
+    Columns, Measurement, RequestRow, SeriesQuery, events,
     measured::{self, best_rows, points},
     performance, requests,
 };
@@ -62,6 +62,29 @@ fn seconds_stay_an_hour_minutes_a_week_hours_a_year() {
     // The whole time in steps of an hour: no hole, nothing twice.
     let whole = read(&file, &query("ram", 0, end, 3600));
     assert_eq!(whole.iter().map(|(at, _)| at / 3600).collect::<Vec<_>>(), (0..=240).collect::<Vec<_>>());
+}
+
+#[test]
+fn events_stay_a_year_and_one_of_a_clock_that_was_wrong_stays_with_its_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file(folder.path());
+    let day = |number: i64| number * DAY_S * 1000;
+    // The third was written while the clock stood twenty years back, the fourth while it stood ten years ahead.
+    let times = [day(7_000), day(7_300), day(1), day(10_950), day(7_301)];
+    let events: Vec<_> =
+        (1..).zip(times).map(|(id, at_ms)| event(id, at_ms, EventKind::Unload, Some("a"))).collect();
+    write(&file, &events);
+    let left = |now_ms: i64| {
+        events::thin(&file, now_ms).unwrap();
+        ids(&events::since(&file, 0, 10).unwrap())
+    };
+    assert_eq!(left(day(7_302)), [1, 2, 3, 4, 5], "the first is 302 days old");
+    assert_eq!(left(day(7_367)), [2, 3, 4, 5]);
+    assert_eq!(
+        left(day(7_667)),
+        [4, 5],
+        "what stands before the youngest that is old enough has gone with it"
+    );
 }
 
 #[test]

@@ -1,12 +1,15 @@
-//! AVX-512 with VNNI on the blocks as they lie in the file. Few rows of activations: one row of weights at a time
-//! ([`dot`]). Many: panels of sixteen rows, unpacked once ([`mod@panel`]). Both add up in the same order, so a row of
-//! activations gets the same bits from either: integers within a block, then four blocks as (0 + 2) + (1 + 3), four of
-//! these likewise, then one sixteen after the other.
+//! AVX-512 with VNNI on the blocks as they lie in the file. Few rows of activations: eight rows of weights at a time
+//! ([`mod@eight`]), or one ([`dot`]). Many: panels of sixteen rows, unpacked once ([`mod@panel`]) and multiplied by vectors
+//! or, where the machine has them, by tiles ([`tiles`]). All add up in the same order, so a row of activations gets the
+//! same bits from each: integers within a block; blocks at the same place of their sixteen, one sixteen after the other; then
+//! four fours of places, each in turn (place 0, 4, 8, 12 and so on), as (0 + 2) + (1 + 3).
 
 #![expect(unsafe_code, reason = "vector instructions; each function says what it needs")]
 
 mod attention;
+mod eight;
 mod panel;
+mod tiles;
 mod unpack;
 
 use std::arch::x86_64::*;
@@ -14,11 +17,12 @@ use std::ops::Range;
 
 use crate::activations::Activations;
 use crate::blocks::Kind;
-use crate::kinds::{Q6K, with_kind};
+use crate::kinds::{Q4_0, Q4_1, Q4K, Q5_0, Q6K, has_minimum, shift, with_kind};
 use crate::matmul::{Matrix, Out};
-pub(crate) use attention::{exponents, scores, weigh};
+pub(crate) use attention::{scores, soften, weigh};
 pub(crate) use panel::panel;
-use unpack::{Heads, has_minimum, heads, quad, shift};
+pub(crate) use tiles::usable as has_tiles;
+use unpack::{Heads, elevens, fives, heads, nibbles, nines, quad, with_fifths};
 
 /// So many bytes before they are needed, weights are asked for; measured with `examples/speed.rs`.
 const AHEAD: usize = 2048;
@@ -68,6 +72,14 @@ unsafe fn quantised_rows<const K: u8, const M: usize>(
     first: usize,
     out: &Out,
 ) {
+    let mut columns = columns;
+    if eight::fits(K, x.k() / 32) {
+        while columns.len() >= eight::EIGHT {
+            // SAFETY: the caller's promise, and eight columns are there.
+            unsafe { eight::eight::<K, M>(matrix, columns.start, x, first, out) };
+            columns.start += eight::EIGHT;
+        }
+    }
     for column in columns {
         // SAFETY: the caller's promise.
         unsafe {
@@ -87,7 +99,7 @@ unsafe fn quantised_rows<const K: u8, const M: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")]
 unsafe fn dot<const K: u8, const M: usize>(row: &[u8], x: &Activations, first: usize) -> [f32; M] {
     let blocks = x.k() / 32;
-    let mut sums = [0f32; M];
+    let mut sums = [_mm512_setzero_ps(); M];
     // SAFETY: every group lies in the row, and in the padded rows of `x`.
     unsafe {
         for group in 0..blocks / 16 {
@@ -100,7 +112,7 @@ unsafe fn dot<const K: u8, const M: usize>(row: &[u8], x: &Activations, first: u
             sixteen::<K, M>(base, blocks - whole, x, first, whole, &mut sums);
         }
     }
-    sums
+    sums.map(|sum| add_up(sum))
 }
 
 /// Adds the products of up to sixteen blocks, the row's `from`th and following.
@@ -115,7 +127,7 @@ unsafe fn sixteen<const K: u8, const M: usize>(
     x: &Activations,
     first: usize,
     from: usize,
-    sums: &mut [f32; M],
+    sums: &mut [__m512; M],
 ) {
     let (q_stride, d_stride) = (x.q_stride(), x.d_stride());
     let none = _mm512_setzero_si512();
@@ -129,12 +141,28 @@ unsafe fn sixteen<const K: u8, const M: usize>(
             // Rows follow each other, so what comes next is known long before it is needed.
             _mm_prefetch::<_MM_HINT_T0>(base.wrapping_add(AHEAD + line * 64).cast());
         }
-        let heads = heads::<K>(base, count);
+        // Formats that are taken apart by sixteen blocks at once; the others, and what is left of a row, by four.
+        let at_once = K == Q4_1 || matches!(K, Q4_0 | Q5_0) && count == 16;
+        let mut fifths = [none; 4];
+        let (heads, bytes) = match K {
+            Q4_1 => fives(base, count),
+            Q4_0 if at_once => nines(base),
+            Q5_0 if at_once => {
+                let (heads, bytes, bits) = elevens(base);
+                fifths = bits;
+                (heads, bytes)
+            }
+            _ => (heads::<K>(base, count), [none; 4]),
+        };
         for number in 0..4 {
             if number >= quads {
                 break;
             }
-            let (a, b) = quad::<K>(base, number, count);
+            let (a, b) = match at_once {
+                true if K == Q5_0 => with_fifths(nibbles(bytes[number]), fifths[number]),
+                true => nibbles(bytes[number]),
+                false => quad::<K>(base, number, count),
+            };
             for m in 0..M {
                 let q = x.q.as_ptr().add((first + m) * q_stride + from * 32 + number * 128);
                 let (low, high) = (_mm512_loadu_si512(q.cast()), _mm512_loadu_si512(q.add(64).cast()));
@@ -148,7 +176,7 @@ unsafe fn sixteen<const K: u8, const M: usize>(
         }
         for m in 0..M {
             let at = (first + m) * d_stride + from;
-            let sum = add_within(whole[m], quads);
+            let sum = if narrow(K) { add_narrow(whole[m]) } else { add_within(whole[m], quads) };
             let sum = if K == Q6K {
                 let firsts = _mm512_loadu_si512(x.firsts.as_ptr().add(at).cast());
                 let all = _mm512_loadu_si512(x.sums.as_ptr().add(at).cast());
@@ -164,21 +192,24 @@ unsafe fn sixteen<const K: u8, const M: usize>(
             };
             let d = _mm512_loadu_ps(x.d.as_ptr().add(at));
             let s = _mm512_loadu_ps(x.s.as_ptr().add(at));
-            sums[m] += add_up(term::<K>(&heads, sum, d, s));
+            sums[m] = with_term::<K>(sums[m], heads.scale, heads.minimum, sum, d, s);
         }
     }
 }
 
-/// The products of blocks from their integer sums.
+/// Adds the products of blocks, from their integer sums: first what is scaled, then the minimum's share.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
-fn term<const K: u8>(heads: &Heads, sum: __m512i, d: __m512, s: __m512) -> __m512 {
-    let (sum, scale) = (_mm512_cvtepi32_ps(sum), _mm512_mul_ps(heads.scale, d));
-    if has_minimum(K) {
-        _mm512_fmadd_ps(sum, scale, _mm512_mul_ps(heads.minimum, s))
-    } else {
-        _mm512_mul_ps(sum, scale)
-    }
+fn with_term<const K: u8>(
+    to: __m512,
+    scale: __m512,
+    minimum: __m512,
+    sum: __m512i,
+    d: __m512,
+    s: __m512,
+) -> __m512 {
+    let to = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, d), to);
+    if has_minimum(K) { _mm512_fmadd_ps(minimum, s, to) } else { to }
 }
 
 /// The sums of halves with scales of their own, once their weights are signed again. Exact: 32 times 127 times 16 times
@@ -189,6 +220,21 @@ fn both_halves(heads: &Heads, first: __m512i, second: __m512i, firsts: __m512i, 
     let first = _mm512_sub_epi32(first, _mm512_slli_epi32::<5>(firsts));
     let second = _mm512_sub_epi32(second, _mm512_slli_epi32::<5>(_mm512_sub_epi32(all, firsts)));
     _mm512_add_epi32(_mm512_mullo_epi32(first, heads.first), _mm512_mullo_epi32(second, heads.second))
+}
+
+/// Whether weights have four bits.
+const fn narrow(kind: u8) -> bool {
+    matches!(kind, Q4_0 | Q4_1 | Q4K)
+}
+
+/// [`add_within`] for weights of four bits: a part is at most 8 times 15 times 127, so two of them fit into sixteen bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_narrow([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let one = _mm512_set1_epi16(1);
+    let ab = _mm512_madd_epi16(_mm512_packs_epi32(a, b), one);
+    let cd = _mm512_madd_epi16(_mm512_packs_epi32(c, d), one);
+    _mm512_madd_epi16(_mm512_packs_epi32(ab, cd), one)
 }
 
 /// The sums of sixteen blocks, each at its place, from four vectors of four blocks with four parts each.
@@ -210,10 +256,11 @@ fn add_within(parts: [__m512i; 4], quads: usize) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq")]
 fn add_up(values: __m512) -> f32 {
-    let half = _mm256_add_ps(_mm512_castps512_ps256(values), _mm512_extractf32x8_ps::<1>(values));
-    let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
-    let two = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
-    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    let two = _mm_add_ps(_mm512_castps512_ps128(values), _mm512_extractf32x4_ps::<1>(values));
+    let three = _mm_add_ps(two, _mm512_extractf32x4_ps::<2>(values));
+    let four = _mm_add_ps(three, _mm512_extractf32x4_ps::<3>(values));
+    let pair = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
 }
 
 /// Rows of floats: `F` is 0 for 32 bits, 1 for halves, 2 for bfloat16.

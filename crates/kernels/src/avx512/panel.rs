@@ -6,23 +6,51 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::unpack::{self, Heads, heads, quad, shift};
-use super::{both_halves, term};
+use super::unpack::{self, Heads, heads, quad};
+use super::{both_halves, tiles, with_term};
 use crate::activations::{Activations, place};
-use crate::kinds::{Q6K, with_kind};
+use crate::kinds::{Q6K, has_minimum, shift, with_kind};
 use crate::matmul::{Matrix, Out};
 
 /// Rows of weights in a panel.
 const PANEL: usize = 16;
-/// Rows of activations that are multiplied at a time.
-const ROWS: usize = 4;
+/// Rows of activations that vectors multiply at a time.
+const ROWS: usize = 8;
 
 /// An unpacked panel; kept by its thread for the next one.
 #[derive(Default)]
-struct Panel {
+pub(super) struct Panel {
     /// For each block eight vectors: four double words of the first half, four of the second.
-    weights: Vec<__m512i>,
-    heads: Vec<Heads>,
+    pub(super) weights: Vec<__m512i>,
+    pub(super) heads: Vec<Heads>,
+    /// Its blocks as they are looked at.
+    pub(super) order: Vec<u32>,
+}
+
+/// Where a panel's products go: the columns `from..to` of rows of `n`.
+pub(super) struct Target<'a> {
+    n: usize,
+    from: usize,
+    to: usize,
+    out: &'a Out,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn new(n: usize, from: usize, to: usize, out: &'a Out) -> Self {
+        Self { n, from, to, out }
+    }
+
+    /// Writes one row's products.
+    ///
+    /// # Safety
+    /// The row must be one of the result, and the columns the caller's alone.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn put(&self, row: usize, values: __m512) {
+        let there = ((1u32 << (self.to - self.from)) - 1) as u16;
+        // SAFETY: the caller's promise; columns that are not there are not written.
+        unsafe { _mm512_mask_storeu_ps(self.out.at(row * self.n + self.from), there, values) };
+    }
 }
 
 thread_local! {
@@ -55,16 +83,35 @@ unsafe fn fill_and_multiply<const K: u8>(
     // SAFETY: the caller's promise.
     unsafe {
         fill::<K>(panel, matrix, from, to, x.k() / 32);
-        let mut first = 0;
+        let target = Target::new(matrix.n(), from, to, out);
+        let first = if tiles::usable() { tiles::multiply_all::<K>(panel, x, &target) } else { 0 };
+        by_vectors::<K>(panel, x, first, &target);
+    }
+}
+
+/// The rows from `first` on.
+///
+/// # Safety
+/// As for [`panel`], whose columns the panel holds.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")]
+pub(super) unsafe fn by_vectors<const K: u8>(
+    panel: &Panel,
+    x: &Activations,
+    mut first: usize,
+    target: &Target<'_>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
         while first < x.rows() {
             let left = x.rows() - first;
             match left {
-                ROWS.. => multiply::<K, ROWS>(panel, matrix.n(), from, to, x, first, out),
-                3 => multiply::<K, 3>(panel, matrix.n(), from, to, x, first, out),
-                2 => multiply::<K, 2>(panel, matrix.n(), from, to, x, first, out),
-                _ => multiply::<K, 1>(panel, matrix.n(), from, to, x, first, out),
+                ROWS.. => multiply::<K, ROWS>(panel, x, first, target),
+                4.. => multiply::<K, 4>(panel, x, first, target),
+                3 => multiply::<K, 3>(panel, x, first, target),
+                2 => multiply::<K, 2>(panel, x, first, target),
+                _ => multiply::<K, 1>(panel, x, first, target),
             }
-            first += left.min(ROWS);
+            first += if left >= ROWS { ROWS } else { left.min(4) };
         }
     }
 }
@@ -73,12 +120,24 @@ unsafe fn fill_and_multiply<const K: u8>(
 /// As for [`panel`]; the rows have `blocks` blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")]
-unsafe fn fill<const K: u8>(panel: &mut Panel, matrix: &Matrix<'_>, from: usize, to: usize, blocks: usize) {
+pub(super) unsafe fn fill<const K: u8>(
+    panel: &mut Panel,
+    matrix: &Matrix<'_>,
+    from: usize,
+    to: usize,
+    blocks: usize,
+) {
     let none = _mm512_setzero_si512();
     let zero = _mm512_setzero_ps();
     let empty = Heads { scale: zero, minimum: zero, first: none, second: none };
     panel.weights.resize(blocks.next_multiple_of(4) * 8, none);
     panel.heads.resize(blocks.next_multiple_of(16), empty);
+    if panel.order.len() != blocks {
+        let places = FOURS.into_iter().flat_map(|four| (0..4).map(move |turn| (four, turn)));
+        let all = places.flat_map(|(four, turn)| at_place(four, turn, blocks));
+        panel.order.clear();
+        panel.order.extend(all.map(|block| block as u32));
+    }
     for group in (0..blocks).step_by(16) {
         let count = (blocks - group).min(16);
         // Rows that are not there repeat the last one that is; nobody reads their columns.
@@ -121,7 +180,7 @@ fn turn_heads<const K: u8>(rows: &[Heads; PANEL], places: &mut [Heads]) {
     for (place, scale) in places.iter_mut().zip(scales) {
         place.scale = _mm512_castsi512_ps(scale);
     }
-    if unpack::has_minimum(K) {
+    if has_minimum(K) {
         for (place, minimum) in places.iter_mut().zip(transposed(parts[1])) {
             place.minimum = _mm512_castsi512_ps(minimum);
         }
@@ -166,106 +225,116 @@ fn transposed(mut rows: [__m512i; 16]) -> [__m512i; 16] {
     next
 }
 
+/// The blocks of a row at one place of their sixteens, in order.
+#[inline(always)]
+pub(super) fn at_place(four: usize, turn: usize, blocks: usize) -> impl Iterator<Item = usize> {
+    (four * 4 + turn..blocks).step_by(16)
+}
+
+/// The order in which the four fours of places are made: the first two and the last two are added up first.
+pub(super) const FOURS: [usize; 4] = [0, 2, 1, 3];
+
 /// # Safety
 /// As for [`panel`], whose columns the panel holds; `first + M` must not exceed the rows of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")]
 unsafe fn multiply<const K: u8, const M: usize>(
     panel: &Panel,
-    n: usize,
-    from: usize,
-    to: usize,
     x: &Activations,
     first: usize,
-    out: &Out,
+    target: &Target<'_>,
 ) {
     let blocks = x.k() / 32;
-    let mut sums = [_mm512_setzero_ps(); M];
+    let zero = _mm512_setzero_ps();
+    let (mut pair, mut whole) = ([zero; M], [zero; M]);
     // SAFETY: blocks below `blocks` are in the panel and in the rows of `x`.
     unsafe {
-        for group in (0..blocks).step_by(16) {
-            let quads = (blocks - group).min(16).div_ceil(4);
-            let mut fours = [[_mm512_setzero_ps(); 4]; M];
-            for number in 0..quads {
-                let made = four::<K, M>(panel, group + number * 4, blocks, x, first);
-                for (fours, made) in fours.iter_mut().zip(made) {
-                    fours[number] = made;
+        for (number, four) in FOURS.into_iter().enumerate() {
+            let mut sums = [zero; M];
+            for turn in 0..4 {
+                let mut place = [zero; M];
+                for block in at_place(four, turn, blocks) {
+                    add_block::<K, M>(panel, block, x, first, &mut place);
+                }
+                for m in 0..M {
+                    sums[m] = _mm512_add_ps(sums[m], place[m]);
                 }
             }
             for m in 0..M {
-                sums[m] = _mm512_add_ps(sums[m], tree(fours[m]));
+                pair[m] = if number % 2 == 0 { sums[m] } else { _mm512_add_ps(pair[m], sums[m]) };
+                if number == 1 {
+                    whole[m] = pair[m];
+                }
             }
         }
-        let there = ((1u32 << (to - from)) - 1) as u16;
-        for (m, sum) in sums.into_iter().enumerate() {
-            _mm512_mask_storeu_ps(out.at((first + m) * n + from), there, sum);
+        for m in 0..M {
+            target.put(first + m, _mm512_add_ps(whole[m], pair[m]));
         }
     }
 }
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn tree([a, b, c, d]: [__m512; 4]) -> __m512 {
-    _mm512_add_ps(_mm512_add_ps(a, c), _mm512_add_ps(b, d))
-}
-
-/// The products of the four blocks from `from` on.
+/// Adds the products of one block.
 ///
 /// # Safety
 /// As for [`multiply`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")]
-unsafe fn four<const K: u8, const M: usize>(
+unsafe fn add_block<const K: u8, const M: usize>(
     panel: &Panel,
-    from: usize,
-    blocks: usize,
+    block: usize,
     x: &Activations,
     first: usize,
-) -> [__m512; M] {
-    let (q_stride, d_stride) = (x.q_stride(), x.d_stride());
-    let mut terms = [[_mm512_setzero_ps(); 4]; M];
+    to: &mut [__m512; M],
+) {
     // SAFETY: the caller's promise.
     unsafe {
-        for number in 0..4 {
-            let block = from + number;
-            if block >= blocks {
-                break;
-            }
-            let weights = panel.weights.as_ptr().add(block * 8);
-            let heads = &*panel.heads.as_ptr().add(place(block));
-            for (m, terms) in terms.iter_mut().enumerate() {
-                let q = x.q.as_ptr().add((first + m) * q_stride + from * 32 + number * 16);
-                let at = (first + m) * d_stride + place(block);
-                let word = |at: usize| _mm512_set1_epi32(q.add(at).cast::<i32>().read_unaligned());
-                let mut sum = match shift(K) {
-                    Some(shift) if K != Q6K => _mm512_set1_epi32(-(*x.sums.as_ptr().add(at) << shift)),
-                    _ => _mm512_setzero_si512(),
-                };
-                for part in 0..4 {
-                    sum = _mm512_dpbusd_epi32(sum, *weights.add(part), word(part * 4));
-                }
-                if K == Q6K {
-                    let mut second = _mm512_setzero_si512();
-                    for part in 0..4 {
-                        second = _mm512_dpbusd_epi32(second, *weights.add(4 + part), word(64 + part * 4));
-                    }
-                    let firsts = _mm512_set1_epi32(*x.firsts.as_ptr().add(at));
-                    let all = _mm512_set1_epi32(*x.sums.as_ptr().add(at));
-                    sum = both_halves(heads, sum, second, firsts, all);
-                } else {
-                    for part in 0..4 {
-                        sum = _mm512_dpbusd_epi32(sum, *weights.add(4 + part), word(64 + part * 4));
-                    }
-                }
-                let d = _mm512_set1_ps(*x.d.as_ptr().add(at));
-                let s = _mm512_set1_ps(*x.s.as_ptr().add(at));
-                terms[number] = term::<K>(heads, sum, d, s);
+        let weights = panel.weights.as_ptr().add(block * 8);
+        let heads = &*panel.heads.as_ptr().add(place(block));
+        let mut whole = [_mm512_setzero_si512(); M];
+        let mut second = [_mm512_setzero_si512(); M];
+        let q = x.q.as_ptr().add(first * x.q_stride() + block * 32);
+        for part in 0..8 {
+            let weights = *weights.add(part);
+            for m in 0..M {
+                let word = q.add(m * x.q_stride() + part * 4).cast::<i32>().read_unaligned();
+                let sum = if K == Q6K && part >= 4 { &mut second[m] } else { &mut whole[m] };
+                *sum = _mm512_dpbusd_epi32(*sum, weights, _mm512_set1_epi32(word));
             }
         }
-        let mut out = [_mm512_setzero_ps(); M];
-        for (out, terms) in out.iter_mut().zip(terms) {
-            *out = tree(terms);
+        for m in 0..M {
+            let at = (first + m) * x.d_stride() + place(block);
+            to[m] = with_block::<K>(to[m], heads, whole[m], second[m], x, at);
         }
-        out
+    }
+}
+
+/// Adds a block's products for one row of activations, from the sums of its unsigned weights; `second` is of its second
+/// half where that has a scale of its own.
+///
+/// # Safety
+/// `at` must be the block's place in the vectors of `x`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,fma")]
+pub(super) unsafe fn with_block<const K: u8>(
+    to: __m512,
+    heads: &Heads,
+    whole: __m512i,
+    second: __m512i,
+    x: &Activations,
+    at: usize,
+) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sum = match shift(K) {
+            None => whole,
+            Some(_) if K == Q6K => {
+                let firsts = _mm512_set1_epi32(*x.firsts.as_ptr().add(at));
+                both_halves(heads, whole, second, firsts, _mm512_set1_epi32(*x.sums.as_ptr().add(at)))
+            }
+            Some(shift) => _mm512_sub_epi32(whole, _mm512_set1_epi32(*x.sums.as_ptr().add(at) << shift)),
+        };
+        let d = _mm512_set1_ps(*x.d.as_ptr().add(at));
+        let s = _mm512_set1_ps(*x.s.as_ptr().add(at));
+        with_term::<K>(to, heads.scale, heads.minimum, sum, d, s)
     }
 }

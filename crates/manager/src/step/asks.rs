@@ -6,7 +6,7 @@ use super::{Turn, take_draining, take_waiting};
 use crate::{
     event::{Action, Answer, Ticket},
     lease::LeaseWish,
-    model::{Record, State},
+    model::{Record, State, ms},
     queue::{Caller, Queue, Waiter, Want},
     words,
 };
@@ -40,6 +40,7 @@ impl Turn<'_> {
             }
             State::Stuck(stuck) => {
                 let problem = words::stuck(id, stuck.worker.pid);
+                self.log_refusal(id, record, &problem, waiter.by, waiter.context, None);
                 self.answer(waiter.ticket, Err(problem));
             }
             State::Ready(ready)
@@ -53,10 +54,9 @@ impl Turn<'_> {
                 let Some(queue) = state.queue_mut() else { return };
                 let waiting = queue.requests();
                 if waiting >= self.house.config.queue {
-                    let (ticket, by) = (waiter.ticket, waiter.by);
                     let problem = words::queue_full(id, waiting);
-                    self.log_refusal(id, record, &problem, by);
-                    return self.answer(ticket, Err(problem));
+                    self.log_refusal(id, record, &problem, waiter.by, waiter.context, None);
+                    return self.answer(waiter.ticket, Err(problem));
                 }
                 queue.push(waiter);
                 self.changed();
@@ -96,7 +96,9 @@ impl Turn<'_> {
     pub(super) fn lease_back(&mut self, lease: Ticket, model: &ModelId) {
         self.with(model, |turn, id, record| match &mut record.state {
             State::Ready(ready) => {
-                let Some((caller, _)) = ready.leases.remove(&lease) else { return };
+                let Some((caller, since)) = ready.leases.remove(&lease) else { return };
+                let begun = ready.worker.ready.map_or(since.mono, |ready| ready.mono.max(since.mono));
+                record.past.used_for(ms(turn.now.mono.saturating_sub(begun)));
                 ready.idle_since = turn.now;
                 ready.last_reset_by = caller.words();
                 turn.rest_session(&caller);
@@ -117,6 +119,7 @@ impl Turn<'_> {
     /// All leases of a draining model are back, or their time is up.
     pub(super) fn stop_drained(&mut self, record: &mut Record) {
         let Some(draining) = take_draining(record) else { return };
+        draining.leases.values().for_each(|(caller, _)| self.rest_session(caller));
         record.state = self.stop(draining.worker, draining.farewell, draining.next, false);
     }
 

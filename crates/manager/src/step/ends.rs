@@ -1,10 +1,10 @@
 //! How an instance ends: one way for every reason. Draining, then the launcher's ladder, then the proof.
 
-use std::{mem, time::Duration};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use protocol::{EventKind, Failure, Method, ModelId, RamReturn, Reason, Receipt, Reloaded, Verdict};
 
-use super::{Turn, take, take_ready};
+use super::{Freed, Turn, take, take_ready};
 use crate::{
     event::{Action, Answer, Line, Ticket},
     model::{Draining, Farewell, Leases, Phase, Record, Retry, State, Stuck, Unloading, Worker, ms},
@@ -80,29 +80,36 @@ impl Turn<'_> {
         let deadlines = self.deadlines();
         let span = if self.stops() { deadlines.shutdown_unload } else { deadlines.unload };
         let deadline = self.now.mono + span;
-        State::Unloading(Box::new(Unloading { worker, farewell, deadline, next }))
+        State::Unloading(Box::new(Unloading { worker, farewell, since: self.now.mono, deadline, next }))
     }
 
     /// Requests of an instance that is gone or going are told so.
     pub(super) fn bereave(&mut self, id: &ModelId, leases: &Leases, failure: Option<&Failure>) {
-        for lease in leases.keys() {
+        for (lease, (caller, _)) in leases {
             let why = words::worker_died(id, failure);
             self.act(Action::StopRequest { lease: *lease, why });
+            self.rest_session(caller);
         }
     }
 
-    /// Writes a crash down and says when the model may be tried again.
+    /// Writes a crash down and says when the model may be tried again. What the model is not to blame for is not counted
+    /// against it: that there was no process for it, or that its files could not be opened at the moment.
     pub(super) fn crash(
         &mut self,
         id: &ModelId,
         record: &mut Record,
         mut failure: Failure,
-        proved: bool,
-        bytes: Option<u64>,
+        worker: &Worker,
     ) -> Retry {
         let deadlines = self.deadlines();
-        let counted = policy::strike(&mut record.past, proved, self.now, &deadlines);
-        let retry = if policy::is_final(&failure) { Retry::Quarantined } else { counted };
+        let proved = worker.ready.is_some_and(|ready| self.now.mono >= ready.mono + deadlines.crash_window);
+        let retry = if policy::is_final(&failure) {
+            Retry::Quarantined
+        } else if worker.pid.is_none() || policy::is_passing(&failure) {
+            Retry::At(self.now.mono + deadlines.back_off)
+        } else {
+            policy::strike(&mut record.past, proved, self.now, &deadlines)
+        };
         failure.retry_at = match retry {
             Retry::At(until) => Some(view::later(self.now, until.saturating_sub(self.now.mono))),
             Retry::Quarantined => None,
@@ -113,7 +120,7 @@ impl Turn<'_> {
             reason: failure.message.clone(),
             by: "worker".to_owned(),
             duration_ms: None,
-            bytes_before: bytes,
+            bytes_before: worker.memory.map(|memory| memory.private_bytes),
             bytes_after: None,
             detail: if retry == Retry::Quarantined {
                 format!("{}; quarantined", failure.code)
@@ -142,8 +149,15 @@ impl Turn<'_> {
         let number = if untold { 0 } else { self.next_event() };
         let receipt = self.receipt(id, number, &worker, &farewell, release);
         if self.house.sample.is_some() {
-            let before = self.house.freed.map_or(0, |(_, bytes)| bytes);
-            self.house.freed = Some((self.now.wall_ms, before.saturating_add(receipt.ram.returned_bytes)));
+            let at = self.now.mono;
+            let nothing = Freed { at, ram: 0, gpus: BTreeMap::new() };
+            let freed = self.house.freed.get_or_insert(nothing);
+            freed.at = at;
+            freed.ram = freed.ram.saturating_add(receipt.ram.returned_bytes);
+            for gpu in &receipt.gpus {
+                let before = freed.gpus.entry(gpu.index).or_default();
+                *before = before.saturating_add(gpu.returned_bytes);
+            }
         }
         if !untold {
             self.log_receipt(&receipt, record.past.failure.as_ref().filter(|_| farewell.retry.is_some()));
@@ -182,10 +196,12 @@ impl Turn<'_> {
             duration_ms: ms(self.now.mono.saturating_sub(farewell.begun.mono)),
             method: release.method,
             ram: RamReturn { held_bytes, returned_bytes: held_bytes - residual_bytes, residual_bytes },
-            gpus: Vec::new(),
-            verdict: policy::verdict(held_bytes, release.residual_bytes),
+            verdict: policy::verdict_of_all(held_bytes, release.residual_bytes, &release.gpus),
+            gpus: release.gpus,
             cut_off_requests: farewell.cut_off,
             left: release.left,
+            evidence: release.evidence,
+            server_bytes: self.house.sample.as_ref().and_then(|sample| Some(sample.server?.private_bytes)),
         }
     }
 
@@ -224,8 +240,15 @@ impl Turn<'_> {
         let number = self.next_event();
         let held_bytes = worker.memory.map_or(0, |memory| memory.private_bytes);
         let left = words::left_by_stuck(worker.pid, worker.memory.map(|memory| memory.private_bytes));
-        let release =
-            Release { pid: worker.pid, method: Method::Killed, held: None, residual_bytes: held_bytes, left };
+        let release = Release {
+            pid: worker.pid,
+            method: Method::Killed,
+            held: None,
+            residual_bytes: held_bytes,
+            gpus: Vec::new(),
+            left,
+            evidence: None,
+        };
         let mut receipt = self.receipt(id, number, &worker, &farewell, release);
         receipt.verdict = Verdict::Stuck;
         self.log_receipt(&receipt, None);

@@ -9,7 +9,7 @@ use crate::{
     admission::Admission,
     event::{Action, Line},
     lessons,
-    model::{Await, Leases, Loading, Ready, Record, Retry, State, Worker},
+    model::{Await, Leases, Loading, Ready, Record, Retry, State, Worker, ms},
     policy,
     ports::{ReadyFacts, StartOrder},
     queue::{Queue, Waiter, Want},
@@ -32,11 +32,23 @@ impl Turn<'_> {
             Ok(Admission::Later(later)) => self.line_up_for_room(id, record, queue, &later),
             Err(problem) => {
                 self.changed();
-                let by = queue.reason().1;
-                self.log_refusal(id, record, &problem, by);
-                self.refuse(queue.clear(), &problem);
+                self.turn_away(id, record, &mut queue, &problem);
             }
         }
+    }
+
+    /// Refuses everybody who waits, and writes that down.
+    pub(super) fn turn_away(
+        &mut self,
+        id: &ModelId,
+        record: &mut Record,
+        queue: &mut Queue,
+        problem: &Problem,
+    ) {
+        let (by, context) = (queue.reason().1, queue.context());
+        let waited = queue.iter().map(|waiter| self.now.mono.saturating_sub(waiter.since.mono)).max();
+        self.log_refusal(id, record, problem, by, context, waited);
+        self.refuse(queue.clear(), problem);
     }
 
     /// There is room: the reservation stands from here on, before there is a process.
@@ -45,6 +57,7 @@ impl Turn<'_> {
         let (loaded_for, asked) = (queue.reason(), queue.context());
         let context = asked.or(record.shelf.context);
         let epoch = self.next_epoch();
+        let need = record.forecast(asked).need();
         let worker = Worker {
             epoch,
             pid: None,
@@ -52,7 +65,8 @@ impl Turn<'_> {
             loaded_for,
             files: record.shelf.files.clone(),
             expected: record.expected(asked),
-            reserve_bytes: record.forecast(asked).reserve_bytes(),
+            reserve_bytes: need.ram,
+            gpu: need.gpu,
             context,
             facts: None,
             ready: None,
@@ -60,6 +74,7 @@ impl Turn<'_> {
             idle_timeout: None,
             tokens_per_second: None,
             held: Default::default(),
+            full: false,
         };
         self.act(Action::Start(StartOrder { model: id.clone(), epoch, context }));
         let heard = self.now.mono;
@@ -87,8 +102,17 @@ impl Turn<'_> {
         }
     }
 
-    /// Writes a refusal down, unless the same one was written a moment ago.
-    pub(super) fn log_refusal(&mut self, id: &ModelId, record: &mut Record, problem: &Problem, by: String) {
+    /// Writes a refusal down, with what it would have taken and how long it had been waited for, unless the same one was
+    /// written a moment ago.
+    pub(super) fn log_refusal(
+        &mut self,
+        id: &ModelId,
+        record: &mut Record,
+        problem: &Problem,
+        by: String,
+        context: Option<u32>,
+        waited: Option<Duration>,
+    ) {
         let quiet = Duration::from_secs(10);
         let just_said = |(code, at)| code == problem.code && self.now.mono < quiet.saturating_add(at);
         if self.stops() || record.past.refusal.is_some_and(just_said) {
@@ -100,9 +124,9 @@ impl Turn<'_> {
             model: Some(id.clone()),
             reason: problem.message.clone(),
             by,
-            duration_ms: None,
+            duration_ms: waited.map(ms),
             bytes_before: None,
-            bytes_after: None,
+            bytes_after: record.expected(context).map(|expected| expected.reserve_bytes()),
             detail: problem.code.word().to_owned(),
         });
     }
@@ -115,7 +139,7 @@ impl Turn<'_> {
                 self.changed();
                 record.state = State::Waiting { queue, what: Await::Pause(until) };
             }
-            Err(problem) => self.refuse(queue.clear(), &problem),
+            Err(problem) => self.turn_away(id, record, &mut queue, &problem),
         }
     }
 
@@ -157,6 +181,7 @@ impl Turn<'_> {
             worker.idle_timeout = wish.idle_timeout;
         }
         record.past.failure = None;
+        record.past.starved = None;
         record.past.ready_again(self.now.mono);
         queue.iter_mut().for_each(|waiter| waiter.saw_load = true);
         let (leases, sessions) = (Leases::new(), Default::default());
@@ -237,7 +262,7 @@ impl Turn<'_> {
         ready.used = true;
         ready.last_reset_by = caller.words();
         let load_ms = ready.worker.load_ms().filter(|_| saw_load);
-        let queue_ms = crate::model::ms(self.now.mono.saturating_sub(since.mono));
+        let queue_ms = ms(self.now.mono.saturating_sub(since.mono));
         self.act(Action::Grant { ticket, epoch: ready.worker.epoch, queue_ms, load_ms });
         ready.leases.insert(ticket, (caller, since));
     }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use protocol::{Failure, ModelId, Reason};
+use protocol::{Code, Failure, ModelId, Reason};
 
 use super::{Turn, take};
 use crate::{
     event::{Action, Heard},
-    model::{Record, State},
+    model::{Record, State, Worker, ms},
+    past::Starved,
     ports::{Epoch, MemorySample, Release},
     queue::Queue,
     sessions::MOST,
@@ -25,8 +26,7 @@ impl Turn<'_> {
             Heard::Progress(progress) => {
                 let State::Loading(loading) = &mut record.state else { return };
                 turn.changed();
-                loading.heard = turn.now.mono;
-                loading.progress = Some(progress);
+                loading.goes_on(progress, turn.now.mono);
             }
             Heard::Ready(facts) if matches!(record.state, State::Loading(_)) => turn.ready(id, record, facts),
             // It was told to go before it said this.
@@ -35,6 +35,12 @@ impl Turn<'_> {
             Heard::Released(release) => turn.released(id, record, release),
             Heard::Stuck { pid } => turn.stick(id, record, Some(pid)),
             Heard::Held { session, bytes } => turn.held(epoch, record, session, bytes),
+            Heard::Peak { bytes, full } => {
+                if let Some(worker) = record.state.worker_mut() {
+                    worker.full |= full;
+                }
+                turn.actions.learned |= record.learn_peak(bytes);
+            }
         });
     }
 
@@ -50,12 +56,13 @@ impl Turn<'_> {
 
     /// A load failed, or a worker died; the launcher is ending it by itself.
     pub(super) fn failed(&mut self, id: &ModelId, record: &mut Record, failure: Failure) {
-        let proved_after = self.deadlines().crash_window;
         let (worker, leases, queue, farewell) = match take(record) {
             State::Loading(mut loading) => {
-                // Those who waited for this very load are told how it ended.
-                self.refuse(loading.queue.clear(), &words::load_failed(id, &failure));
-                (loading.worker, None, Queue::default(), None)
+                if !self.is_worth_another_try(id, record, &loading.worker, &failure) {
+                    // Those who waited for this very load are told how it ended.
+                    self.refuse(loading.queue.clear(), &words::load_failed(id, &failure));
+                }
+                (loading.worker, None, loading.queue, None)
             }
             State::Ready(ready) => (ready.worker, Some(ready.leases), ready.queue, None),
             State::Draining(draining) => {
@@ -72,15 +79,34 @@ impl Turn<'_> {
         if let Some(leases) = &leases {
             self.bereave(id, leases, Some(&failure));
         }
-        let proved = worker.ready.is_some_and(|ready| self.now.mono >= ready.mono + proved_after);
-        let bytes = worker.memory.map(|memory| memory.private_bytes);
-        let retry = self.crash(id, record, failure, proved, bytes);
+        let retry = self.crash(id, record, failure, &worker);
         let farewell = farewell.unwrap_or_else(|| {
             let mut farewell = self.farewell(Reason::Failed, "worker".to_owned(), None);
             farewell.retry = Some(retry);
             farewell
         });
         record.state = self.await_release(worker, farewell, queue);
+    }
+
+    /// Whether a load that failed is tried again at once: it ran out of memory for the first time. Idle models go for
+    /// it, since the books that said there was room were wrong.
+    fn is_worth_another_try(
+        &mut self,
+        id: &ModelId,
+        record: &mut Record,
+        worker: &Worker,
+        failure: &Failure,
+    ) -> bool {
+        if failure.code != Code::OutOfMemory.word() {
+            return false;
+        }
+        let before = record.past.starved.take();
+        let again = before.is_some_and(|before| before.covers(&worker.files, worker.context));
+        record.past.starved = Some(Starved { files: worker.files.clone(), context: worker.context, again });
+        if !again {
+            self.evict_idle(&words::starving(id));
+        }
+        !again
     }
 
     /// A process is gone and what it held was looked for.
@@ -96,6 +122,7 @@ impl Turn<'_> {
         }
         match take(record) {
             State::Unloading(s) => {
+                record.past.release_ms = Some(ms(self.now.mono.saturating_sub(s.since)));
                 self.conclude(id, record, s.worker, s.farewell, s.next, release);
             }
             State::Draining(s) => {
@@ -122,12 +149,14 @@ impl Turn<'_> {
         }
     }
 
-    /// A load that makes no progress is a failed one, and its worker is killed.
+    /// A load that makes no progress, or never comes to its end, is a failed one, and its worker is killed.
     pub(super) fn stall(&mut self, id: &ModelId, record: &mut Record) {
         let State::Loading(loading) = &record.state else { return };
         let stage = loading.progress.as_ref().map(|progress| progress.stage.as_str());
-        let seconds = self.deadlines().load_stall.as_secs();
-        let (code, message, hint) = words::stalled(seconds, stage);
+        let deadlines = self.deadlines();
+        let stands = self.now.mono >= loading.heard + deadlines.load_stall;
+        let span = if stands { deadlines.load_stall } else { deadlines.load_most };
+        let (code, message, hint) = words::stalled(stands, span.as_secs(), stage);
         let failure = self.failure(code, message, hint);
         self.failed(id, record, failure);
         if let State::Unloading(unloading) = take(record) {
@@ -138,7 +167,7 @@ impl Turn<'_> {
 
     /// What a session keeps in an instance. If the session has ended meanwhile it is to be forgotten.
     fn held(&mut self, epoch: Epoch, record: &mut Record, session: String, bytes: u64) {
-        let known = self.house.sessions.contains(&session);
+        let known = self.house.sessions.uses_models(&session);
         let Some(worker) = record.state.worker_mut() else { return };
         if worker.held.len() >= 2 * MOST && !worker.held.contains_key(&session) {
             // No honest worker keeps this many.
@@ -165,8 +194,11 @@ impl Turn<'_> {
             worker.tokens_per_second =
                 speeds.iter().find(|(epoch, _)| *epoch == worker.epoch).map(|(_, speed)| *speed);
         }
-        if self.house.freed.is_some_and(|(at, _)| at <= sample.wall_ms) {
+        if self.house.freed.as_ref().is_some_and(|freed| freed.at <= sample.begun) {
             self.house.freed = None;
+        }
+        if let Some(before) = &self.house.sample {
+            self.house.between_samples = sample.begun.checked_sub(before.begun);
         }
         let reserve = self.house.config.reserve_bytes;
         let relieve = self.house.pressure.look(&sample.host, reserve, self.now.mono);

@@ -4,7 +4,7 @@ use protocol::{Expected, ModelId, Plan, Refused};
 
 use super::{Turn, room::Ask};
 use crate::{
-    admission::{Admission, Later},
+    admission::Admission,
     event::{Answer, Ticket},
     model::{Record, ms},
     words,
@@ -26,6 +26,10 @@ impl Turn<'_> {
         let forecast = record.forecast(context);
         let ask = Ask { context, anyway: false, place: None };
         let (mut evict, mut wait_ms, mut waits_for, mut refusal) = (Vec::new(), None, None, None);
+        // Only want of room can be gone past; whatever else stands in the way stands in the way of that, too.
+        let anyway = || {
+            self.held_back(id, record).is_ok() && self.decide(id, record, Ask { anyway: true, ..ask }).is_ok()
+        };
         let decision = match self.held_back(id, record) {
             Ok(Some(until)) => {
                 waits_for = Some(words::PAUSE.to_owned());
@@ -37,12 +41,13 @@ impl Turn<'_> {
         };
         match decision {
             Ok(Admission::Now) => {}
-            Ok(Admission::Evict(victims)) => evict = victims,
+            Ok(Admission::Evict(victims)) => {
+                wait_ms = self.eviction_ms(&victims);
+                evict = victims;
+            }
             Ok(Admission::Later(later)) => {
                 waits_for = Some(words::waits_for(&later));
-                if let Later::Young { ms, .. } = later {
-                    wait_ms = Some(ms);
-                }
+                wait_ms = self.wait_ms(&later, None);
             }
             Err(problem) => refusal = Some(problem),
         }
@@ -61,6 +66,7 @@ impl Turn<'_> {
                 code: problem.code.word().to_owned(),
                 message: problem.message,
                 hint: problem.hint,
+                anyway: anyway(),
             }),
         }
     }

@@ -26,7 +26,12 @@ impl Turn<'_> {
             let late = record.state.queue_mut().map(|queue| queue.expired(now, queue_wait));
             if let Some(late) = late.filter(|late| !late.is_empty()) {
                 turn.changed();
-                turn.refuse(late, &words::waited_too_long(id, queue_wait.as_secs()));
+                let problem = words::waited_too_long(id, queue_wait.as_secs());
+                if let Some(first) = late.first() {
+                    let (by, context) = (first.by.clone(), first.context);
+                    turn.log_refusal(id, record, &problem, by, context, Some(queue_wait));
+                }
+                turn.refuse(late, &problem);
                 turn.stop_waiting_in_vain(record);
             }
             match &record.state {
@@ -34,7 +39,7 @@ impl Turn<'_> {
                     let Some(queue) = take_waiting(record) else { return };
                     turn.begin_load(id, record, queue);
                 }
-                State::Loading(s) if now.mono >= s.heard + turn.deadlines().load_stall => {
+                State::Loading(s) if now.mono >= s.due(&turn.deadlines()) => {
                     turn.stall(id, record);
                 }
                 State::Ready(_) => {
@@ -115,7 +120,7 @@ pub(super) fn next_deadline(house: &House, now: Now) -> Option<Duration> {
         let state = match &record.state {
             State::Waiting { what: Await::Pause(until), .. } => Some(on_boot(*until)),
             State::Waiting { what: Await::Room(line), .. } => Some(on_boot(line.until)),
-            State::Loading(s) => Some(on_boot(s.heard + deadlines.load_stall)),
+            State::Loading(s) => Some(on_boot(s.due(deadlines))),
             State::Ready(_) => unload_at(house, record, |_| None).map(|due| due.boot),
             State::Draining(s) => match s.phase {
                 Phase::Grace(until) | Phase::Cutting(until) => Some(on_boot(until)),
@@ -127,9 +132,10 @@ pub(super) fn next_deadline(house: &House, now: Now) -> Option<Duration> {
         state.into_iter().chain(queue).min()
     };
     let busy = house.busy_sessions();
-    let sessions = house.sessions.iter().filter_map(|(key, _)| {
-        house.sessions.ends_at(key, &busy, house.config.session_timeout, deadlines).map(|due| due.boot)
-    });
+    let sessions = house
+        .sessions
+        .iter()
+        .filter_map(|(key, _)| house.sessions.ends_at(key, &busy, &house.config).map(|due| due.boot));
     let of_age = house.next_of_age(now).map(on_boot);
     house
         .models

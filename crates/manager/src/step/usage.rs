@@ -8,6 +8,7 @@ use crate::{
     lease::SessionWish,
     model::State,
     queue::Caller,
+    sessions::Hidden,
     words,
 };
 
@@ -38,13 +39,17 @@ impl Turn<'_> {
         }
     }
 
+    pub(super) fn page_hidden(&mut self, key: &str, what: Hidden) {
+        self.changed();
+        self.house.sessions.hidden(key, what, self.now);
+    }
+
     /// Ends the sessions whose time has come.
     pub(super) fn end_sessions(&mut self) {
         let house = &*self.house;
-        let (timeout, deadlines) = (house.config.session_timeout, house.config.deadlines);
         let busy = house.busy_sessions();
         let over = |key: &str| {
-            let due = house.sessions.ends_at(key, &busy, timeout, &deadlines);
+            let due = house.sessions.ends_at(key, &busy, &house.config);
             due.is_some_and(|due| due.boot <= self.now.boot)
         };
         let ended: Vec<String> =
@@ -86,8 +91,8 @@ impl Turn<'_> {
     fn end_session(&mut self, key: &str, reason: &str, by: &str) {
         self.changed();
         let held = self.house.held_by(key);
-        let Some(session) = self.house.sessions.remove(key) else { return };
         let now = self.now;
+        let Some(session) = self.house.sessions.end(key, now) else { return };
         self.with_each(|turn, _, record| {
             if let State::Ready(ready) = &mut record.state
                 && ready.sessions.remove(key)

@@ -4,9 +4,11 @@ use protocol::{EventKind, IdleTimeout, ModelId, Reason, Receipt};
 
 use super::{Turn, take_loading, take_waiting};
 use crate::{
+    Weight,
     desk::{Defaults, LoadWish, Note},
     event::{Action, Answer, Line, Manner, Ticket},
-    model::{Phase, Record, State},
+    lessons,
+    model::{Phase, Record, State, Wished},
     policy,
     ports::{ShelfModel, StopOrder},
     queue::{Queue, Waiter, Want},
@@ -42,7 +44,8 @@ impl Turn<'_> {
                 }
                 State::Stuck(stuck) => {
                     let problem = words::stuck(id, stuck.worker.pid);
-                    turn.answer(ticket, Err(problem));
+                    turn.log_refusal(id, record, &problem, waiter.by, context, None);
+                    return turn.answer(ticket, Err(problem));
                 }
                 State::Ready(ready) => {
                     if idle_timeout.is_some() {
@@ -161,6 +164,7 @@ impl Turn<'_> {
         self.to(ticket, model, |turn, id, record| {
             record.past.crashes.clear();
             record.past.strikes = 0;
+            record.past.starved = None;
             let mut waiter = Waiter {
                 ticket,
                 since: turn.now,
@@ -201,6 +205,7 @@ impl Turn<'_> {
                 }
                 State::Stuck(stuck) => {
                     let problem = words::stuck(id, stuck.worker.pid);
+                    turn.log_refusal(id, record, &problem, by, None, None);
                     turn.answer(ticket, Err(problem));
                 }
             }
@@ -220,17 +225,28 @@ impl Turn<'_> {
         &mut self,
         ticket: Ticket,
         model: &ModelId,
-        timeout: IdleTimeout,
+        timeout: Option<IdleTimeout>,
         by: String,
     ) {
         self.to(ticket, model, |turn, id, record| {
-            record.idle_timeout = Some(timeout);
+            record.idle_timeout = timeout.map_or(Wished::Usual, Wished::Own);
             // The newest word counts: it also replaces what a request had said for this instance.
             if let Some(worker) = record.state.worker_mut() {
                 worker.idle_timeout = None;
             }
             turn.changed();
-            turn.log_wish(id, format!("idle timeout {timeout}"), by);
+            let reason =
+                timeout.map_or("idle timeout as usual".to_owned(), |own| format!("idle timeout {own}"));
+            turn.log_wish(id, reason, by);
+            turn.answer_model(ticket, id, record);
+        });
+    }
+
+    pub(super) fn weigh(&mut self, ticket: Ticket, model: &ModelId, weight: Weight, by: String) {
+        self.to(ticket, model, |turn, id, record| {
+            record.weight = Some(weight);
+            turn.changed();
+            turn.log_wish(id, format!("weight {weight}"), by);
             turn.answer_model(ticket, id, record);
         });
     }
@@ -264,8 +280,9 @@ impl Turn<'_> {
                         record.state = State::Unloaded;
                         record.past = Default::default();
                     }
-                    let learned = std::mem::replace(&mut record.shelf, found).lessons;
+                    let mut learned = std::mem::replace(&mut record.shelf, found).lessons;
                     if same {
+                        lessons::join(&mut learned, &record.shelf.lessons);
                         record.shelf.lessons = learned;
                     }
                 }
@@ -286,8 +303,8 @@ impl Turn<'_> {
     }
 
     pub(super) fn note(&mut self, ticket: Ticket, note: Note) {
-        let Note { kind, model, reason, by, bytes, detail } = note;
-        let (bytes_before, bytes_after, duration_ms) = (None, bytes, None);
+        let Note { kind, model, reason, by, bytes_before, bytes_after, detail } = note;
+        let duration_ms = None;
         self.log(Line { kind, model, reason, by, duration_ms, bytes_before, bytes_after, detail });
         self.answer(ticket, Ok(Answer::Done));
     }

@@ -6,9 +6,10 @@ use futures_util::{FutureExt, future::join_all, poll};
 use protocol::{
     CleanUp, CleanUpScope, Code, EventKind, Host, IdleTimeout, ModelState, RequestState, ServerState, Verdict,
 };
+use tokio::time::timeout;
 
 use super::{
-    doubles::{Running, TestInstance, TestLauncher, run},
+    doubles::{Running, TestInstance, TestLauncher, run, run_after},
     rig::{MIB, config, id, measured, pid, session, shelf, wish},
 };
 use crate::{
@@ -31,6 +32,7 @@ fn state(desk: &Desk, model: &str) -> ModelState {
 fn sample(workers: Vec<(u32, u64)>) -> Option<Arc<MemorySample>> {
     Some(Arc::new(MemorySample {
         wall_ms: 5,
+        begun: Duration::from_millis(5),
         host: Host {
             memory_total_bytes: 4000 * MIB,
             memory_available_bytes: 3000 * MIB,
@@ -46,6 +48,14 @@ fn sample(workers: Vec<(u32, u64)>) -> Option<Arc<MemorySample>> {
         gpu_absent: None,
         gpu_uses: vec![],
     }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_measured_before_the_start_is_shown_at_once() {
+    let house = run_after(sample(vec![]), config(), TestLauncher::obliging(), vec![]).await;
+    let mut samples = house.handle.desk().samples();
+    let shown = timeout(Duration::from_millis(1), samples.wait_for(|sample| sample.host.is_some())).await;
+    assert!(shown.is_ok(), "the first numbers wait for the second look at the machine");
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,6 +204,25 @@ async fn a_request_is_cancelled_by_its_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancel_is_answered_when_its_request_has_ended_and_at_the_latest_after_a_second() {
+    let house = obliging().await;
+    let desk = house.handle.desk();
+    let lease = house.handle.lease(wish("a")).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert!(desk.cancel_request("r").await);
+    assert!((1_000..1_100).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert_eq!(desk.snapshot().requests[0].state, RequestState::Cancelling);
+    let mut again = Box::pin(desk.cancel_request("r"));
+    assert!(poll!(&mut again).is_pending());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(poll!(&mut again).is_pending());
+    drop(lease);
+    assert!(again.await);
+    assert!(desk.snapshot().requests.is_empty());
+    assert!(began.elapsed().as_millis() < 1_500);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_worker_takes_only_its_own_requests_along() {
     let house = run(config(), TestLauncher::default(), vec![shelf("a", 100), shelf("b", 100)]).await;
     let both = join_all([house.handle.lease(wish("a")), house.handle.lease(wish("b"))]);
@@ -225,7 +254,7 @@ async fn a_measurement_reaches_the_books_the_models_and_the_speeds() {
     let shown = samples.borrow_and_update().clone();
     assert_eq!(shown.models[0].memory.as_ref().unwrap().private_bytes, 40 * MIB);
     assert_eq!(shown.models[0].tokens_per_second, Some(25.0));
-    assert_eq!(shown.books[0].models_bytes, 40 * MIB);
+    assert_eq!(shown.books[0].models_bytes, Some(40 * MIB));
     assert_eq!(desk.snapshot().server.private_bytes, Some(10 * MIB));
     tokio::time::sleep(Duration::from_secs(1)).await;
     house.samples.send_replace(sample(vec![(worker, 40)]));
@@ -335,13 +364,15 @@ async fn what_happened_outside_goes_into_the_same_ledger() {
         model: Some(id("a")),
         reason: "fetched".to_owned(),
         by: "a test".to_owned(),
-        bytes: Some(98 * MIB),
+        bytes_before: Some(7),
+        bytes_after: Some(98 * MIB),
         detail: String::new(),
     })
     .await;
     let (load, note) = (ledger.try_recv().unwrap(), ledger.try_recv().unwrap());
     assert_eq!((load.id, load.kind), (1, EventKind::Load));
-    assert_eq!((note.id, note.kind, note.bytes_after), (2, EventKind::Disk, Some(98 * MIB)));
+    assert_eq!((note.id, note.kind), (2, EventKind::Disk));
+    assert_eq!((note.bytes_before, note.bytes_after), (Some(7), Some(98 * MIB)));
 }
 
 #[tokio::test(start_paused = true)]

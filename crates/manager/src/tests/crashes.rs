@@ -2,8 +2,11 @@
 
 use protocol::{Code, EventKind, ModelState, Reason};
 
-use super::rig::{Rig, facts, failure, release, shelf};
-use crate::event::{Event, Heard, Manner};
+use super::rig::{Rig, facts, failure, id, release, shelf, wish};
+use crate::{
+    event::{Event, Heard, Manner},
+    lease::LeaseWish,
+};
 
 /// Loads a model and lets it die; returns when its process is gone.
 fn crash(rig: &mut Rig, model: &str) {
@@ -115,6 +118,66 @@ fn three_crashes_within_a_minute_quarantine_a_model_until_somebody_reloads_it() 
 }
 
 #[test]
+fn every_refusal_is_written_down_with_what_it_would_have_taken_and_how_long_it_waited() {
+    let mut config = super::rig::config();
+    config.in_flight = 1;
+    let mut rig = Rig::with(config, vec![shelf("a", 100), shelf("b", 100), shelf("c", 100)]);
+    for _ in 0..3 {
+        crash(&mut rig, "a");
+        rig.pass_ms(5000);
+    }
+    rig.lease("a");
+    rig.loaded("b");
+    rig.lease("b");
+    rig.lease("b");
+    rig.pass_ms(600_000);
+    rig.loaded("c");
+    rig.unload("c", Manner::Gentle);
+    rig.pass_ms(20_000);
+    rig.lease("c");
+    let told: Vec<_> = rig.events(EventKind::Refuse);
+    let told: Vec<_> = told
+        .iter()
+        .map(|event| {
+            (event.model.clone().unwrap(), event.detail.as_str(), event.bytes_after, event.duration_ms)
+        })
+        .collect();
+    // The 33 MiB that it had taken at ready, and the cache of its header.
+    let (mib, waited) = (Some(83 * super::rig::MIB), Some(600_000));
+    assert_eq!(
+        told,
+        [
+            (id("a"), "quarantined", mib, Some(0)),
+            (id("b"), "timed_out", mib, waited),
+            (id("c"), "conflict", mib, None),
+        ]
+    );
+}
+
+#[test]
+fn a_model_is_not_to_blame_for_a_process_that_could_not_be_started() {
+    let mut rig = Rig::new();
+    for code in ["load_failed", "load_failed", "load_failed", "conflict", "conflict", "conflict"] {
+        let waiting = rig.lease("a");
+        if code == "conflict" {
+            // There was a process, and the model's files could not be opened for it.
+            let epoch = rig.epoch("a");
+            rig.news(epoch, Heard::Spawned { pid: 7 });
+        }
+        rig.fail("a", code);
+        assert_eq!(rig.refusal(waiting).code, Code::LoadFailed);
+        assert!(rig.refusal(waiting).message.contains("It broke."));
+        rig.come_back("a");
+        let shown = rig.shown("a").failure.unwrap();
+        assert_eq!(shown.retry_at.unwrap().unix_ms(), rig.now.wall_ms + 500, "no pause grows");
+        rig.pass_ms(500);
+    }
+    let waiting = rig.lease("a");
+    rig.come_ready("a");
+    assert!(rig.is_granted(waiting));
+}
+
+#[test]
 fn whoever_waits_when_a_model_goes_into_quarantine_is_told() {
     let mut rig = Rig::new();
     crash(&mut rig, "a");
@@ -146,6 +209,57 @@ fn a_file_that_cannot_be_run_is_not_tried_again_and_says_why_each_time() {
     rig.happen(Event::Stock { ticket, shelf: vec![other] });
     let third = rig.lease("a");
     assert!(rig.waits(third), "another file under that name is another model");
+}
+
+#[test]
+fn a_load_without_memory_is_tried_once_more_after_idle_models_have_gone_and_then_never_the_same_again() {
+    let mut rig = Rig::new();
+    rig.loaded("b");
+    rig.pass_ms(20_000);
+    let waiting = [rig.lease("a"), rig.load("a")];
+    rig.fail("a", "out_of_memory");
+    assert!(waiting.iter().all(|&one| rig.waits(one)), "nobody is refused yet");
+    assert_eq!(rig.state("b"), ModelState::Unloading, "the idle one goes");
+    rig.come_back("a");
+    rig.pass_ms(5000);
+    assert_eq!(rig.state("a"), ModelState::Waiting, "the other's memory is not back yet");
+    rig.come_back("b");
+    rig.pass_ms(1);
+    assert_eq!(rig.state("a"), ModelState::Loading);
+    assert_eq!(rig.house.receipts[0].asked_by, "a, whose load ran out of memory");
+    rig.fail("a", "out_of_memory");
+    assert!(waiting.iter().all(|&one| rig.refusal(one).code == Code::OutOfMemory));
+    rig.come_back("a");
+    rig.pass_ms(3_600_000);
+    let (starts, third) = (rig.starts.len(), rig.lease("a"));
+    assert_eq!(rig.refusal(third).code, Code::OutOfMemory);
+    assert!(rig.refusal(third).hint.contains("smaller context"));
+    assert_eq!(rig.starts.len(), starts);
+    let smaller = rig.lease_as(LeaseWish { context: Some(512), ..wish("a") });
+    assert!(rig.waits(smaller), "another configuration is another load");
+    rig.come_ready("a");
+    assert!(rig.is_granted(smaller));
+}
+
+#[test]
+fn a_reload_or_a_load_that_succeeds_forgives_that_memory_ran_out() {
+    let mut rig = Rig::new();
+    rig.lease("a");
+    for _ in 0..2 {
+        rig.fail("a", "out_of_memory");
+        rig.come_back("a");
+        rig.pass_ms(5000);
+    }
+    let refused = rig.load("a");
+    assert_eq!(rig.refusal(refused).code, Code::OutOfMemory);
+    let reload = rig.reload("a");
+    rig.fail("a", "out_of_memory");
+    assert!(rig.waits(reload), "it has its second try again");
+    rig.come_back("a");
+    rig.pass_ms(60_000);
+    rig.come_ready("a");
+    assert_eq!(rig.reloaded(reload).model.state, ModelState::Ready);
+    assert_eq!(rig.house.models[&id("a")].past.starved, None);
 }
 
 #[test]

@@ -145,8 +145,18 @@ pub(super) struct Running {
 
 /// Opens a manager with these models and runs it.
 pub(super) async fn run(config: Config, launcher: TestLauncher, models: Vec<ShelfModel>) -> Running {
+    run_after(None, config, launcher, models).await
+}
+
+/// The same where the machine was looked at, and the sample seen by somebody, before the manager began.
+pub(super) async fn run_after(
+    sample: Option<Arc<MemorySample>>,
+    config: Config,
+    launcher: TestLauncher,
+    models: Vec<ShelfModel>,
+) -> Running {
     let launcher = Arc::new(launcher);
-    let (samples, sampled) = watch::channel(None);
+    let (samples, sampled) = watch::channel(sample);
     let (_, downloads) = watch::channel(Vec::new());
     let clock = Arc::new(TestClock(Instant::now()));
     let (_, warnings) = watch::channel(Vec::new());

@@ -196,6 +196,39 @@ fn a_load_without_progress_fails_and_its_worker_is_killed() {
 }
 
 #[test]
+fn a_worker_that_repeats_itself_makes_no_progress() {
+    let mut rig = Rig::new();
+    let lease = rig.lease("a");
+    let epoch = rig.epoch("a");
+    let progress = || Heard::Progress(Progress { stage: "reading weights".to_owned(), done: 1, total: 100 });
+    rig.news(epoch, progress());
+    for _ in 0..59 {
+        rig.pass_ms(1000);
+        rig.news(epoch, progress());
+    }
+    assert_eq!(rig.state("a"), ModelState::Loading);
+    rig.pass_ms(1000);
+    assert_eq!(rig.state("a"), ModelState::Unloading);
+    assert!(rig.refusal(lease).message.contains("no progress for 60 s"));
+}
+
+#[test]
+fn a_load_that_gets_further_and_further_has_an_end_all_the_same() {
+    let mut rig = Rig::new();
+    let load = rig.load("a");
+    let epoch = rig.epoch("a");
+    let mut done = 0;
+    while rig.state("a") == ModelState::Loading && done < 1000 {
+        done += 1;
+        let stage = ["starting", "reading weights"][usize::from(done % 2 == 0)].to_owned();
+        rig.news(epoch, Heard::Progress(Progress { stage, done, total: 0 }));
+        rig.pass_ms(50_000);
+    }
+    assert_eq!(done, 144, "two hours");
+    assert!(rig.refusal(load).message.contains("had not come to its end after 7200 s"));
+}
+
+#[test]
 fn a_load_is_written_down_with_its_time_and_its_bytes() {
     let mut rig = Rig::new();
     rig.lease("a");

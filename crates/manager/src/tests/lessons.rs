@@ -5,7 +5,7 @@ use protocol::{Code, ModelState};
 use super::rig::{MIB, Rig, id, shelf};
 use crate::{
     event::{Answer, Event, Heard, Manner},
-    ports::ShelfModel,
+    ports::{Expectation, ShelfModel},
     step,
 };
 
@@ -43,6 +43,29 @@ fn a_peak_raises_the_next_reservation_and_a_filled_cache_teaches_the_scratch() {
     rig.news(epoch, Heard::Held { session: "s".to_owned(), bytes: 40 * MIB });
     rig.measure(9000, &[(epoch, 33 + 40 + 5)]);
     assert_eq!(rig.plan("a", Some(2048)).reserve_bytes, (33 + 50 + 5) * MIB);
+}
+
+#[test]
+fn a_peak_that_no_sampler_saw_is_learned_and_what_its_largest_step_left_is_the_scratch() {
+    let files = || ShelfModel {
+        expected: Some(Expectation {
+            scratch_bytes: 40 * MIB,
+            weights_bytes: 50 * MIB,
+            context: 2048,
+            longest: 2048,
+            ..Expectation::default()
+        }),
+        ..shelf("e", 0)
+    };
+    let mut rig = Rig::with(super::rig::config(), vec![files()]);
+    let epoch = rig.loaded("e");
+    rig.measure(9000, &[(epoch, 34)]);
+    assert_eq!(rig.plan("e", None).reserve_bytes, (33 + 40) * MIB, "small talk says nothing of the cap");
+    rig.news(epoch, Heard::Peak { bytes: (33 + 12) * MIB, full: true });
+    rig.measure(9000, &[(epoch, 33 + 10)]);
+    assert_eq!(rig.plan("e", None).reserve_bytes, (33 + 12) * MIB, "though there is no cache to fill");
+    let off = rig.shown("e").peak_error_percent.unwrap();
+    assert!((off - (90.0 / 43.0 - 1.0) * 100.0).abs() < 1e-9, "50 and 40 MiB had been predicted: {off}");
 }
 
 #[test]

@@ -37,9 +37,25 @@ fn a_plan_that_is_refused_has_the_words_of_the_load_that_would_be() {
     let refused = plan.refusal.unwrap();
     assert_eq!((refused.code.as_str(), refused.message), ("insufficient_memory", problem.message));
     assert_eq!(refused.hint, problem.hint);
+    assert!(refused.anyway, "there is no limit for whoever takes it on themselves");
     assert!(!plan.fits);
     assert_eq!(plan.free_after_bytes, -(200 << 20), "so many bytes are missing");
     assert_eq!(rig.state("b"), ModelState::Unloaded);
+}
+
+#[test]
+fn going_past_the_limit_is_offered_only_where_it_helps() {
+    let mut rig = Rig::with(config(), vec![shelf("a", 700), shelf("b", 1200)]);
+    rig.measure(400, &[]);
+    let refused = rig.plan("a", None).refusal.unwrap();
+    assert_eq!(
+        (refused.code.as_str(), refused.anyway),
+        ("insufficient_memory", false),
+        "the machine is short"
+    );
+    let mut rig = Rig::with(config(), vec![shelf("b", 1200)]);
+    rig.measure(512 + 1199, &[]);
+    assert!(!rig.plan("b", None).refusal.unwrap().anyway, "not even the reserve has the room");
 }
 
 #[test]

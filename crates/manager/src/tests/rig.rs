@@ -74,6 +74,7 @@ pub(crate) fn shelf(name: &str, reserve_mib: u64) -> ShelfModel {
         }),
         trouble: None,
         pinned: false,
+        weight: crate::Weight::USUAL,
         idle_timeout: None,
         context: None,
     }
@@ -96,6 +97,7 @@ pub(crate) fn facts(pid: u32) -> ReadyFacts {
         threads: 2,
         context: 2048,
         sandbox: "none".to_owned(),
+        served_by: "nobody".to_owned(),
         memory: Some(measured(33)),
     }
 }
@@ -117,7 +119,9 @@ pub(crate) fn release(pid: u32) -> Release {
         method: Method::Exit,
         held: Some(measured(33)),
         residual_bytes: 0,
+        gpus: Vec::new(),
         left: Vec::new(),
+        evidence: None,
     }
 }
 
@@ -272,8 +276,8 @@ impl Rig {
         self.happen(Event::Pin { ticket, model: id(model), pinned, by: "a person".to_owned() });
     }
 
-    pub(crate) fn idle_timeout(&mut self, model: &str, timeout: IdleTimeout) {
-        let ticket = self.ticket();
+    pub(crate) fn idle_timeout(&mut self, model: &str, timeout: impl Into<Option<IdleTimeout>>) {
+        let (ticket, timeout) = (self.ticket(), timeout.into());
         self.happen(Event::IdleTimeout { ticket, model: id(model), timeout, by: "a person".to_owned() });
     }
 
@@ -295,6 +299,7 @@ impl Rig {
         };
         let sample = MemorySample {
             wall_ms: self.now.wall_ms,
+            begun: self.now.mono,
             host,
             ram: RamTotals::default(),
             server: None,

@@ -262,3 +262,101 @@ fn reloads_within_an_hour_are_counted() {
     rig.pass_ms(3_600_000);
     assert_eq!(rig.shown("a").reloads_per_hour, 0);
 }
+
+#[test]
+fn the_room_that_is_kept_for_somebody_who_waits_is_what_it_needs_now() {
+    let mut rig = Rig::with(config(), vec![shelf("a", 600), shelf("b", 500), shelf("c", 300)]);
+    rig.loaded("a");
+    let _lease = rig.lease("a");
+    rig.load("b");
+    let need = |rig: &Rig| rig.house.models[&id("b")].in_line().unwrap().need.ram;
+    assert_eq!(need(&rig), 500 * MIB);
+    let ticket = rig.ticket();
+    let by = "a person".to_owned();
+    let wish = LoadWish { idle_timeout: None, context: Some(4096), wait: true, anyway: false, by };
+    rig.happen(Event::Load { ticket, model: id("b"), wish });
+    assert_eq!(need(&rig), 750 * MIB, "a longer context is more cache");
+    assert_eq!(rig.plan("c", None).waits_for.as_deref(), Some("until those have room who asked before"));
+}
+
+#[test]
+fn a_later_wish_takes_back_nothing_of_an_earlier_one() {
+    let mut rig = Rig::with(config(), vec![shelf("a", 600), shelf("b", 1200)]);
+    rig.measure(512 + 1300, &[]);
+    let a = rig.loaded("a");
+    rig.measure(512 + 1300 - 33, &[(a, 33)]);
+    let lease = rig.lease("a");
+    let ticket = rig.ticket();
+    let by = "a person".to_owned();
+    let idle_timeout = Some(protocol::IdleTimeout::Never);
+    let wish = LoadWish { idle_timeout, context: Some(1024), wait: true, anyway: true, by };
+    rig.happen(Event::Load { ticket, model: id("b"), wish });
+    assert_eq!(rig.state("b"), ModelState::Waiting);
+    rig.load("b");
+    rig.pass_ms(20_000);
+    rig.back(lease, "a");
+    rig.come_back("a");
+    rig.pass_ms(1000);
+    rig.measure(512 + 1300, &[]);
+    assert_eq!(rig.state("b"), ModelState::Loading, "it still goes past the limit");
+    assert_eq!(rig.starts.last().unwrap().context, Some(1024));
+    rig.come_ready("b");
+    let loads = rig.events(EventKind::Load);
+    let told = loads.last().unwrap();
+    assert_eq!((told.reason.as_str(), told.asked_by.as_str()), ("asked, anyway", "a person"));
+    assert_eq!(rig.shown("b").idle_timeout_seconds, protocol::IdleTimeout::Never);
+}
+
+#[test]
+fn freed_memory_counts_as_coming_until_a_later_measurement_whatever_the_wall_clock_does() {
+    let mut rig = two();
+    rig.measure(9000, &[]);
+    for set_back_ms in [3_600_000, -3_600_000] {
+        rig.loaded("a");
+        rig.unload("a", Manner::Gentle);
+        rig.come_back("a");
+        assert!(rig.house.freed.is_some());
+        rig.pass_ms(1000);
+        rig.now.wall_ms -= set_back_ms;
+        rig.measure(9000, &[]);
+        assert_eq!(rig.house.freed, None, "it is in the measurement");
+    }
+    rig.loaded("a");
+    let stale = rig.house.sample.clone().unwrap();
+    rig.pass_ms(1000);
+    rig.unload("a", Manner::Gentle);
+    rig.come_back("a");
+    let late = crate::ports::MemorySample { wall_ms: i64::MAX, ..(*stale).clone() };
+    rig.happen(Event::Sampled(std::sync::Arc::new(late), vec![]));
+    assert!(rig.house.freed.is_some(), "that measurement was begun before");
+}
+
+fn weigh(rig: &mut Rig, model: &str, weight: &str) {
+    let ticket = rig.ticket();
+    let weight = weight.parse().unwrap();
+    rig.happen(Event::Weigh { ticket, model: id(model), weight, by: "a person".to_owned() });
+}
+
+#[test]
+fn a_model_of_more_weight_goes_later_than_one_that_was_used_after_it() {
+    let mut rig = Rig::with(config(), vec![shelf("a", 600), shelf("b", 600), shelf("c", 990)]);
+    for model in ["a", "b"] {
+        rig.loaded(model);
+        rig.unload(model, Manner::Gentle);
+        rig.come_back(model);
+        rig.loaded(model);
+        rig.pass_ms(10_000);
+    }
+    let who = |rig: &mut Rig| {
+        let plan = rig.plan("c", Some(1024));
+        plan.evict.iter().map(|one| one.model.to_string()).collect::<Vec<_>>()
+    };
+    lower_the_limit(&mut rig, 1100);
+    assert_eq!(who(&mut rig), ["a"], "idle for 20 s, not for 10");
+    weigh(&mut rig, "a", "3");
+    assert_eq!(who(&mut rig), ["b"]);
+    assert_eq!(rig.events(EventKind::Settings).last().unwrap().reason, "weight 3");
+    weigh(&mut rig, "a", "1");
+    weigh(&mut rig, "b", "0.4");
+    assert_eq!(who(&mut rig), ["b"], "less weight of the other is the same");
+}

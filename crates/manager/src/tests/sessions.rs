@@ -129,6 +129,50 @@ fn an_open_page_keeps_a_session_known_and_no_model_busy() {
 }
 
 #[test]
+fn a_page_that_closes_in_the_middle_of_an_answer_ends_its_session_half_a_minute_later() {
+    let mut rig = Rig::new();
+    page(&mut rig, "one", true);
+    rig.loaded("a");
+    let lease = rig.lease_as(of("one", "a"));
+    page(&mut rig, "one", false);
+    rig.pass_ms(10);
+    rig.back(lease, "a");
+    assert_eq!(rig.goes_in_s("a"), Some(90), "30 s for the session, 60 s for the model");
+    rig.pass_ms(29_999);
+    assert_eq!(sessions(&rig).len(), 1);
+    rig.pass_ms(1);
+    assert!(sessions(&rig).is_empty());
+}
+
+#[test]
+fn a_session_that_is_ended_while_its_page_is_open_begins_anew_with_that_page() {
+    let mut rig = Rig::new();
+    page(&mut rig, "one", true);
+    used(&mut rig, "one", "a");
+    let epoch = rig.epoch("a");
+    rig.news(epoch, Heard::Held { session: "one".to_owned(), bytes: 5 * MIB });
+    let shown = sessions(&rig)[0].id.clone();
+    assert_eq!(end(&mut rig, &shown), Answer::Found(true));
+    assert!(rig.last.contains(&Action::EndSession { epoch, session: "one".to_owned() }));
+    assert_eq!(rig.goes_in_s("a"), Some(60), "what it used is nobody's any more");
+    let next = &sessions(&rig)[0];
+    assert_eq!((next.id.as_str(), next.requests, next.ends_at), (shown.as_str(), 0, None));
+    rig.news(epoch, Heard::Held { session: "one".to_owned(), bytes: 0 });
+    rig.news(epoch, Heard::Held { session: "one".to_owned(), bytes: 7 });
+    assert_eq!(
+        rig.last,
+        [Action::EndSession { epoch, session: "one".to_owned() }],
+        "it asked for nothing since"
+    );
+    used(&mut rig, "one", "a");
+    rig.pass_ms(400_000);
+    assert_eq!(sessions(&rig)[0].requests, 1, "the page is open still");
+    page(&mut rig, "one", false);
+    rig.pass_ms(30_000);
+    assert!(sessions(&rig).is_empty());
+}
+
+#[test]
 fn a_page_that_is_closed_without_having_been_opened_makes_no_session() {
     let mut rig = Rig::new();
     page(&mut rig, "one", false);
@@ -237,8 +281,8 @@ fn there_are_never_more_sessions_than_the_cap_and_the_busy_ones_stay() {
         used(&mut rig, &format!("key {n}"), "a");
     }
     assert_eq!(sessions(&rig).len(), MOST);
-    assert!(rig.house.sessions.contains("busy"));
-    assert!(!rig.house.sessions.contains("key 0"));
-    assert!(rig.house.sessions.contains(&format!("key {}", MOST + 9)));
+    assert!(rig.house.sessions.uses_models("busy"));
+    assert!(!rig.house.sessions.uses_models("key 0"));
+    assert!(rig.house.sessions.uses_models(&format!("key {}", MOST + 9)));
     rig.back(busy, "a");
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use protocol::{Host, IdleTimeout, ModelState, Reason};
+use protocol::{EventKind, Host, IdleTimeout, ModelState, Reason};
 
-use super::rig::{Rig, measured, pid, wish};
+use super::rig::{Rig, config, measured, pid, shelf, wish};
 use crate::{
     desk::Defaults,
     event::{Event, Manner},
@@ -213,6 +213,7 @@ fn a_measurement_changes_the_numbers_and_no_timer() {
     };
     let sample = MemorySample {
         wall_ms: 0,
+        begun: std::time::Duration::ZERO,
         host,
         ram: RamTotals::default(),
         server: None,
@@ -229,5 +230,22 @@ fn a_measurement_changes_the_numbers_and_no_timer() {
     assert_eq!(step::next_deadline(&rig.house, rig.now), due);
     assert_ne!(rig.full_state("a"), &before);
     rig.pass_ms(900_000);
+    assert_eq!(rig.state("a"), ModelState::Unloading);
+}
+
+#[test]
+fn a_model_can_go_back_to_the_usual_idle_timeout_whatever_was_configured_at_the_start() {
+    let configured = crate::ports::ShelfModel { idle_timeout: Some(after(7000)), ..shelf("a", 100) };
+    let mut rig = Rig::with(config(), vec![configured]);
+    rig.loaded("a");
+    assert_eq!(rig.shown("a").idle_timeout_seconds, after(7000));
+    rig.idle_timeout("a", after(5000));
+    assert_eq!(rig.shown("a").idle_timeout_seconds, after(5000));
+    rig.idle_timeout("a", None);
+    assert_eq!(rig.shown("a").idle_timeout_seconds, after(900_000));
+    assert_eq!(rig.events(EventKind::Settings).last().unwrap().reason, "idle timeout as usual");
+    rig.pass_ms(899_999);
+    assert_eq!(rig.state("a"), ModelState::Ready);
+    rig.pass_ms(1);
     assert_eq!(rig.state("a"), ModelState::Unloading);
 }

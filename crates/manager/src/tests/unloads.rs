@@ -39,13 +39,33 @@ fn memory_that_did_not_come_back_is_called_a_residual_and_named() {
         method: Method::Killed,
         held: Some(measured(33)),
         residual_bytes: 4 * MIB,
+        gpus: Vec::new(),
         left: left.clone(),
+        evidence: None,
     };
     rig.news(epoch, Heard::Released(release));
     let receipt = rig.receipt(unload);
     assert_eq!((receipt.verdict, receipt.method), (Verdict::Residual, Method::Killed));
     assert_eq!((receipt.ram.returned_bytes, receipt.ram.residual_bytes), (29 * MIB, 4 * MIB));
     assert_eq!(receipt.left, left);
+}
+
+#[test]
+fn what_a_gpus_driver_does_not_give_back_is_a_residual_of_the_receipt() {
+    let mut rig = Rig::new();
+    let epoch = rig.loaded("a");
+    let unload = rig.unload("a", Manner::Gentle);
+    let gpus = vec![protocol::DeviceReturn {
+        index: 1,
+        held_bytes: 900 * MIB,
+        returned_bytes: 500 * MIB,
+        residual_bytes: 400 * MIB,
+    }];
+    let left = vec!["GPU 1 keeps 400.0 MiB.".to_owned()];
+    rig.news(epoch, Heard::Released(Release { gpus: gpus.clone(), left, ..super::rig::release(pid(epoch)) }));
+    let receipt = rig.receipt(unload);
+    assert_eq!((receipt.verdict, receipt.ram.residual_bytes), (Verdict::Residual, 0));
+    assert_eq!(receipt.gpus, gpus);
 }
 
 #[test]
@@ -307,6 +327,43 @@ fn a_worker_of_which_nothing_is_heard_is_stuck_and_keeps_its_reservation() {
 }
 
 #[test]
+fn what_an_unload_left_behind_is_a_warning_until_an_unload_leaves_nothing() {
+    let mut rig = Rig::new();
+    let epoch = rig.loaded("a");
+    rig.unload("a", Manner::Gentle);
+    let warnings = |rig: &Rig| {
+        let shown = crate::view::snapshot(&rig.house, 1, &crate::view::Counters::new(), Vec::new(), rig.now);
+        shown
+            .warnings
+            .iter()
+            .map(|warning| (warning.code.clone(), warning.message.clone()))
+            .collect::<Vec<_>>()
+    };
+    rig.news(epoch, Heard::Stuck { pid: 77 });
+    assert_eq!(
+        warnings(&rig),
+        [(
+            "worker_stuck".into(),
+            "`a` cannot be unloaded: process 77 does not end and keeps 33.0 MiB.".into()
+        )]
+    );
+    let left = vec!["8.0 MiB still lie in /dev/shm/x; remove that file.".to_owned()];
+    let gone = Release { residual_bytes: 8 * MIB, left, ..super::rig::release(77) };
+    rig.news(epoch, Heard::Released(gone));
+    let told =
+        "`a` left 8.0 MiB behind when it was unloaded. 8.0 MiB still lie in /dev/shm/x; remove that file.";
+    assert_eq!(warnings(&rig), [("memory_residual".into(), told.into())]);
+    rig.loaded("b");
+    rig.unload("b", Manner::Gentle);
+    rig.come_back("b");
+    assert_eq!(warnings(&rig).len(), 1, "another model's unload says nothing of it");
+    rig.loaded("a");
+    rig.unload("a", Manner::Gentle);
+    rig.come_back("a");
+    assert!(warnings(&rig).is_empty());
+}
+
+#[test]
 fn a_worker_that_the_launcher_calls_stuck_is_stuck_at_once() {
     let mut rig = Rig::new();
     let epoch = rig.loaded("a");
@@ -349,7 +406,7 @@ fn a_stop_does_not_wait_for_what_cannot_be_ended() {
     let mut rig = Rig::new();
     rig.loaded("a");
     let stop = rig.shut_down();
-    rig.pass_ms(4999);
+    rig.pass_ms(3999);
     assert!(rig.waits(stop));
     rig.pass_ms(1);
     assert_eq!(rig.told(stop), Answer::Done);

@@ -181,7 +181,7 @@ fn check(name: &str, pin: &Pin, size: u64, digest: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -216,13 +216,19 @@ fn size_of(path: &Path) -> Option<u64> {
 
 /// `None`: it cannot be read, or the pull was cancelled.
 fn digest(path: &Path, cancel: &Cancel) -> Option<String> {
-    let mut open = File::open(path).ok()?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
-    loop {
-        cancel.check().ok()?;
-        match open.read(&mut buffer).ok()? {
-            0 => return Some(hex(&hash.finalize())),
+    let mut hash = Sha256::new();
+    take_in(&mut File::open(path).ok()?, &mut hash, &mut || cancel.check().is_ok())?;
+    Some(hex(&hash.finalize()))
+}
+
+/// Takes a whole file into a digest. `None`: it cannot be read, or it was not to go on.
+pub(crate) fn take_in(file: &mut File, hash: &mut Sha256, go_on: &mut dyn FnMut() -> bool) -> Option<()> {
+    let mut buffer = vec![0; CHUNK];
+    while go_on() {
+        match file.read(&mut buffer).ok()? {
+            0 => return Some(()),
             read => hash.update(&buffer[..read]),
         }
     }
+    None
 }

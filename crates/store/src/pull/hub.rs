@@ -28,8 +28,10 @@ use crate::{StoreError, names::gguf_stem};
 const CHUNK: usize = 256 << 10;
 /// Between two looks at whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(200);
-/// Redirects that are followed: the hub sends to its store of large files once.
+/// Redirects that are followed on the way to the bytes: the hub sends to its store of large files once.
 const REDIRECTS: u32 = 4;
+/// Names that a repository may have had: what the hub says of a file is asked for again at the new one.
+const RENAMES: usize = 2;
 /// The largest file that is believed in; also the end of a connection that never ends.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -139,17 +141,48 @@ impl Hub {
             .timeout_connect(Some(Duration::from_secs(15)))
             .timeout_recv_response(Some(answer))
             .timeout_recv_body(Some(LONGEST))
+            // The thread that reads a silent line ends too, after the one who has given it up.
+            .timeout_per_read(Some(self.stall.saturating_mul(2)))
             .max_redirects(REDIRECTS)
             .build()
             .new_agent()
     }
 
-    /// What the hub says of a file, before it is asked for.
+    /// What the hub says of a file, before it is asked for. What it sends elsewhere without a digest is refused: nobody
+    /// could tell whether the bytes are the right ones.
     fn facts(&self, agent: &Agent, place: &Place) -> Result<Facts, StoreError> {
-        let asked =
-            agent.head(self.address(place)).config().max_redirects(0).max_redirects_will_error(false).build();
-        let answer = self.with_token(asked).call();
-        Ok(Facts::read(good(place, answer)?.headers()))
+        let mut address = self.address(place);
+        for _ in 0..=RENAMES {
+            let asked =
+                agent.head(&address).config().max_redirects(0).max_redirects_will_error(false).build();
+            let answer = good(place, self.with_token(asked).call())?;
+            let facts = Facts::read(answer.headers());
+            if facts.sha256.is_some() || !answer.status().is_redirection() {
+                return Ok(facts);
+            }
+            // A repository that was renamed: the hub itself knows the file under another name.
+            match self.on_the_hub(answer.headers()) {
+                Some(other) => address = other,
+                None => break,
+            }
+        }
+        Err(StoreError::Hub {
+            what: place.words(),
+            said: "it sends elsewhere and does not say what the file must be".to_owned(),
+            help: "Look up the repository's present name on its page, and use that.",
+        })
+    }
+
+    /// Where a redirect leads, if that is on the hub: the token may go there, and what is said there is the hub's word.
+    fn on_the_hub(&self, headers: &HeaderMap) -> Option<String> {
+        let to = headers.get("location")?.to_str().ok()?;
+        let hub = self.endpoint.trim_end_matches('/');
+        if to.starts_with('/') && !to.starts_with("//") {
+            let host_at = hub.find("://")? + 3;
+            let host_end = hub[host_at..].find('/').map_or(hub.len(), |end| host_at + end);
+            return Some(format!("{}{to}", &hub[..host_end]));
+        }
+        to.strip_prefix(hub)?.starts_with('/').then(|| to.to_owned())
     }
 
     fn open(&self, agent: &Agent, place: &Place) -> Result<Body, StoreError> {

@@ -21,6 +21,7 @@ use protocol::ModelId;
 use crate::{Store, StoreError, scan::EMBEDDING};
 
 use files::{Part, same_files};
+pub(crate) use files::{hex, take_in};
 use pip::{Fetch, Pip, Wheel};
 use workshop::Workshop;
 

@@ -3,14 +3,18 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpgid},
+    time::{ClockId, clock_gettime},
+};
 
 use super::Cancel;
 use crate::StoreError;
@@ -35,16 +39,18 @@ pub(super) trait Fetch {
     ) -> Result<PathBuf, StoreError>;
 }
 
-/// pip ends with us: its standard input is a pipe that closes when this process goes, however it goes. The thread
-/// reads without Python's buffer, whose lock would be in the way when the interpreter ends.
+/// pip ends with us, and with all that it started: its standard input is a pipe that closes when this process goes,
+/// however it goes. The thread reads without Python's buffer, whose lock would be in the way when the interpreter ends.
 const RUN: &str = "import os, runpy, threading
 def watch():
     os.read(0, 1)
-    os._exit(9)
+    os.killpg(0, 9)
 threading.Thread(target=watch, daemon=True).start()
 runpy.run_module('pip', run_name='__main__', alter_sys=True)";
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long what was killed may take to go.
+const GONE: Duration = Duration::from_secs(1);
 /// Lines of pip's that are kept.
 const LAST_WORDS: usize = 20;
 
@@ -88,9 +94,7 @@ impl Fetch for Pip {
             }
             match running.words.recv_timeout(LOOK) {
                 Ok(line) => running.keep(line),
-                Err(RecvTimeoutError::Disconnected) => {
-                    break running.child.wait().map_err(StoreError::io("run", "pip"));
-                }
+                Err(RecvTimeoutError::Disconnected) => break running.wait(),
                 Err(RecvTimeoutError::Timeout) => {
                     let bytes = largest_file(into, 3);
                     tell(bytes);
@@ -102,10 +106,9 @@ impl Fetch for Pip {
                 }
             }
         };
-        // Of a pip that has ended already this does nothing.
-        let _ = running.child.kill();
-        let _ = running.child.wait();
-        if !ended?.success() {
+        let status = running.end();
+        ended?;
+        if !status?.success() {
             return Err(running.trouble(what));
         }
         let wheel_path = fs::read_dir(&done)
@@ -154,6 +157,7 @@ impl Pip {
                 // pip collects the bytes in its temporary folder: this is where they can be counted as they come.
                 .env("TMPDIR", into)
                 .envs(self.env.iter().map(|(name, value)| (name, value)))
+                .process_group(0)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped());
@@ -184,6 +188,34 @@ impl Pip {
 }
 
 impl Running {
+    fn group(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Waits for its end and leaves it to `end`: until then its number, and that of its group, is nobody else's.
+    fn wait(&self) -> Result<(), StoreError> {
+        let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.group()), how).map(|_| ()).map_err(|e| StoreError::io("run", "pip")(e.into()))
+    }
+
+    /// Ends it with what it started (it asks compilers for their version), and waits until all of that is gone: the
+    /// server adopts orphans, and would keep them as zombies for a while.
+    fn end(&mut self) -> Result<ExitStatus, StoreError> {
+        let group = self.group();
+        let _ = kill_process_group(group, Signal::KILL);
+        let status = self.child.wait().map_err(StoreError::io("run", "pip"));
+        let killed = monotonic();
+        while let Ok(one) = waitpgid(group, WaitOptions::NOHANG) {
+            if one.is_none() {
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            if monotonic().saturating_sub(killed) > GONE {
+                break;
+            }
+        }
+        status
+    }
+
     fn keep(&mut self, line: String) {
         if self.kept.len() == LAST_WORDS {
             self.kept.remove(0);
@@ -228,6 +260,7 @@ mod tests {
     use std::{
         io::{Read, Write},
         net::TcpListener,
+        os::unix::process::ExitStatusExt,
     };
 
     use zip::{ZipWriter, write::SimpleFileOptions};
@@ -355,7 +388,31 @@ mod tests {
         let call = listener.accept().unwrap();
         // What the system does with our end of the pipe when we die.
         drop(running.child.stdin.take());
-        assert_eq!(running.child.wait().unwrap().code(), Some(9));
+        assert_eq!(running.child.wait().unwrap().signal(), Some(9));
         drop(call);
+    }
+
+    #[test]
+    fn what_pip_started_ends_with_it_and_leaves_no_zombie() {
+        // As the server does, which would have to reap it.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (python, told) = (folder.path().join("python"), folder.path().join("pid"));
+        let script =
+            format!("#!/bin/sh\nsleep 600 &\necho $! > {0}.new\nmv {0}.new {0}\nwait\n", told.display());
+        // Another process writes it: a copy of our descriptor in another test's child would keep it from being run.
+        let write = format!("printf '%s' '{script}' > {0} && chmod +x {0}", python.display());
+        assert!(Command::new("sh").args(["-c", &write]).status().unwrap().success());
+        let pip = Pip { pythons: vec![python.display().to_string()], ..Pip::default() };
+        let cancel = Cancel::default();
+        let mut tell = |_| {
+            if told.exists() {
+                cancel.cancel();
+            }
+        };
+        let error = pip.fetch(&wheel("1.0"), folder.path(), &mut tell, &cancel).unwrap_err();
+        assert!(matches!(error, StoreError::Cancelled), "{error}");
+        let pid = fs::read_to_string(&told).unwrap();
+        assert!(!Path::new("/proc").join(pid.trim()).exists(), "{} is still there", pid.trim());
     }
 }

@@ -169,3 +169,61 @@ fn a_folder_that_vanished_is_an_error_with_its_name() {
     fs::remove_dir_all(shelf.store.models_dir()).unwrap();
     assert!(shelf.store.scan().unwrap_err().to_string().contains("models cannot be read"));
 }
+
+/// Does it as one to whom the system does not open everything, as it does to root: in a thread without that privilege.
+fn without_privileges<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let dropped = move || {
+        let mut own = capabilities(None).unwrap();
+        own.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        set_capabilities(None, own).unwrap();
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(dropped).join().unwrap())
+}
+
+fn allow(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn what_is_known_of_a_folder_stays_while_it_cannot_be_read() {
+    let shelf = Shelf::with(&[
+        ("a.gguf", "GGUF"),
+        ("deep/b.gguf", "GGUF"),
+        ("deep/e/model.safetensors", "12345678"),
+        ("deep/e/config.json", "{}"),
+        ("deep/e/tokenizer.json", "{}"),
+    ]);
+    let deep = shelf.store.models_dir().join("deep");
+    let before = shelf.store.scan().unwrap();
+    assert_eq!(before.models.len(), 3);
+    for folder in [deep.join("e"), deep.clone()] {
+        allow(&folder, 0);
+        assert!(without_privileges(|| fs::read_dir(&folder).is_err()));
+        assert_eq!(without_privileges(|| shelf.store.scan().unwrap()), before, "{}", folder.display());
+        assert_eq!(without_privileges(|| shelf.store.scan().unwrap()), before, "and the next time");
+        allow(&folder, 0o700);
+    }
+    fs::remove_dir_all(deep.join("e")).unwrap();
+    assert_eq!(shelf.names(), ["a", "b"], "what has gone is not kept");
+    fs::remove_dir_all(&deep).unwrap();
+    assert_eq!(shelf.names(), ["a"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_no_verdict_about_it() {
+    let shelf = Shelf::with(&[("a.gguf", "GGUF"), ("m-00001-of-00001.gguf", "GGUF"), ("bad.gguf", "PK..")]);
+    let before = shelf.store.scan().unwrap();
+    let new = shelf.put("new.gguf", "GGUF", SystemTime::UNIX_EPOCH);
+    let known = before.models.iter().flat_map(|model| model.files.iter().map(|file| file.path.clone()));
+    known.chain([new]).for_each(|path| allow(&path, 0));
+    let mut now = without_privileges(|| shelf.store.scan().unwrap()).models;
+    let new = now.pop().unwrap();
+    assert_eq!(now, before.models, "they are what they were");
+    let trouble = new.trouble.unwrap();
+    assert_eq!((trouble.code, trouble.retry_after_seconds), (Code::LoadFailed, Some(2)), "{trouble}");
+    allow(&shelf.store.models_dir().join("new.gguf"), 0o600);
+    assert_eq!(shelf.seen().last().unwrap(), &("new".to_owned(), None));
+}

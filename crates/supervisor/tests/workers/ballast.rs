@@ -7,7 +7,10 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{BorrowedFd, OwnedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     process::Command,
     sync::mpsc,
@@ -18,9 +21,14 @@ use link::{
     Embed, ErrorCode, Facts, Finish, Footprint, FromWorker, Generate, Load, Prompt, Ready, Stage, Timings,
     Usage,
 };
-use rustix::process::{
-    PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, set_parent_process_death_signal,
-    test_kill_process,
+use rustix::{
+    fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, getxattr, inotify, utimensat},
+    io::Errno,
+    process::{
+        PidfdFlags, Resource, Signal, getpid, getppid, getrlimit, kill_process, pidfd_open, prlimit,
+        set_parent_process_death_signal, setpriority_process, test_kill_process,
+    },
+    thread::{CpuSet, sched_setaffinity},
 };
 use worker::port::{Admitted, Engine, Loader, Made, ModelFile, Refusal, Vectors};
 
@@ -37,6 +45,9 @@ fn words(files: &mut [ModelFile]) -> Result<Vec<String>, Refusal> {
     match words.first().map(String::as_str) {
         Some("ballast") => Ok(words),
         Some("crash") => std::process::abort(),
+        Some("tarry") => loop {
+            wait(1000);
+        },
         _ => Err(Refusal {
             code: ErrorCode::BadFile,
             message: format!("It begins with {text:?}, not with ballast."),
@@ -105,7 +116,17 @@ impl Loader for Ballast {
             device: "cpu".into(),
             served_by: "ballast".into(),
         };
-        Ok((Held { bytes, mapped: Vec::new(), running: BTreeMap::new(), held: Vec::new(), steps: 0 }, ready))
+        Ok((
+            Held {
+                bytes,
+                mapped: Vec::new(),
+                spike: Vec::new(),
+                running: BTreeMap::new(),
+                held: Vec::new(),
+                steps: 0,
+            },
+            ready,
+        ))
     }
 }
 
@@ -123,6 +144,7 @@ struct Run {
 pub(crate) struct Held {
     bytes: Vec<u8>,
     mapped: Vec<memmap2::MmapMut>,
+    spike: Vec<u8>,
     running: BTreeMap<u64, Run>,
     /// What is to be told of sessions.
     held: Vec<(String, u64)>,
@@ -147,6 +169,11 @@ impl Engine for Held {
                 File::from(my_channel()).write_all(&link::encode(&token).unwrap()).unwrap();
             }
             "memfd" => self.mapped.push(shared_memory(number)),
+            "spike" => {
+                // Until its first token is out.
+                most = 1;
+                self.spike = vec![1; (number as usize) << 20];
+            }
             "grow" => self.bytes.extend(std::iter::repeat_n(1, (number as usize) << 20)),
             "escape" => most = way_outs(),
             other => {
@@ -176,6 +203,9 @@ impl Engine for Held {
 
     fn step(&mut self, out: &mut dyn FnMut(Made)) -> bool {
         self.steps += 1;
+        if self.running.values().any(|run| run.made > 0) {
+            self.spike = Vec::new();
+        }
         let held = &mut self.held;
         self.running.retain(|&id, run| {
             if !run.cancelled && run.paused {
@@ -217,6 +247,12 @@ impl Engine for Held {
     }
 }
 
+/// Times that stay as they are.
+const UNCHANGED: Timestamps = {
+    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    Timestamps { last_access: omit, last_modification: omit }
+};
+
 /// How many ways out of the sandbox are open, of those that a program would try first.
 fn way_outs() -> u32 {
     let (server, nowhere) = (getppid().unwrap(), "/tmp/innkeeper-test-way-out");
@@ -236,6 +272,15 @@ fn way_outs() -> u32 {
         pidfd_open(server, PidfdFlags::empty()).is_ok(),
         test_kill_process(server).is_ok(),
         set_parent_process_death_signal(None).is_ok(),
+        prlimit(Some(server), Resource::Nofile, getrlimit(Resource::Nofile)).is_ok(),
+        setpriority_process(Some(server), 19).is_ok(),
+        sched_setaffinity(Some(server), &CpuSet::new()).is_err_and(|errno| errno != Errno::PERM),
+        std::fs::set_permissions("/tmp", std::fs::Permissions::from_mode(0o1777)).is_ok(),
+        std::os::unix::fs::chown("/tmp", None, None).is_ok(),
+        utimensat(CWD, "/tmp", &UNCHANGED, AtFlags::empty()).is_ok(),
+        getxattr("/tmp", "user.none", &mut [0_u8; 8]).is_err_and(|errno| errno != Errno::PERM),
+        inotify::init(inotify::CreateFlags::empty())
+            .is_ok_and(|watch| inotify::add_watch(watch, "/tmp", inotify::WatchFlags::CREATE).is_ok()),
     ];
     u32::try_from(tries.into_iter().filter(|way| *way).count()).unwrap()
 }

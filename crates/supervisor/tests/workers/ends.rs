@@ -140,7 +140,7 @@ pub(crate) fn a_request_to_an_ended_instance_hears_the_reason() {
         rig.stop(epoch);
         rig.released(epoch).await;
         assert_eq!(to_error(&mut instance.generate(ask("tokens 1"))).await.code, Code::CutOff);
-        assert_eq!(instance.embed(vec!["x".into()]).await.unwrap_err().code, Code::CutOff);
+        assert_eq!(instance.embed(vec!["x".into()], || true).await.unwrap_err().code, Code::CutOff);
         rig.close().await;
     });
 }
@@ -192,12 +192,17 @@ pub(crate) fn memory_that_somebody_else_still_maps_is_named() {
     });
 }
 
-/// Before the sandbox: a child out of the worker's group, so that only its environment tells whose it is; without the
-/// worker's channel, and reaped by nobody in its process.
-pub(crate) fn start_a_child() {
-    let child =
-        Command::new("sh").args(["-c", "exec 3>&-; exec sleep 1000"]).process_group(0).spawn().unwrap();
-    std::mem::forget(child);
+/// Before the sandbox: two children out of the worker's group, without the worker's channel, and reaped by nobody in its
+/// process. Only its environment tells whose the first is, and the second has none.
+pub(crate) fn start_children() {
+    for hides in [false, true] {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "exec 3>&-; exec sleep 1000"]).process_group(0);
+        if hides {
+            command.env_clear();
+        }
+        std::mem::forget(command.spawn().unwrap());
+    }
 }
 
 /// Before the sandbox: a grandchild that nothing connects with the worker any more.
@@ -206,16 +211,24 @@ pub(crate) fn leave_an_orphan() {
     assert!(Command::new("sh").args(["-c", script]).env_clear().process_group(0).status().unwrap().success());
 }
 
-pub(crate) fn a_process_that_the_worker_started_is_ended_with_it() {
+pub(crate) fn processes_that_the_worker_started_are_ended_with_it() {
     run(async {
         let mut rig = Rig::with(program(&["@parent"]));
         let (epoch, _, facts) = rig.load(1).await;
         let path = format!("/proc/{0}/task/{0}/children", facts.pid);
-        let child: u32 = std::fs::read_to_string(path).unwrap().trim().parse().unwrap();
+        let started = std::fs::read_to_string(path).unwrap();
+        let started: Vec<u32> = started.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(started.len(), 2);
         rig.stop(epoch);
         let release = rig.released(epoch).await;
-        assert_eq!(release.left, Vec::<String>::new());
-        assert!(!runs(child));
+        assert_eq!((release.left.len(), release.residual_bytes), (2, 0), "{release:?}");
+        for child in started {
+            let named = |sentence: &String| {
+                sentence.contains(&format!("process {child} (sleep)")) && sentence.contains("was ended")
+            };
+            assert!(release.left.iter().any(named), "{child}: {release:?}");
+            assert!(!runs(child));
+        }
         rig.close().await;
     });
 }

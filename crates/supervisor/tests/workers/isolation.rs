@@ -69,8 +69,10 @@ pub(crate) fn a_worker_inherits_nothing_from_the_server_or_another_worker() {
         for instance in [first, second] {
             let pid = instance.pid().to_string();
             let open = descriptors(&pid);
-            // stdin, stdout, stderr, the channel and the writer's copy of it.
-            assert!(open.len() == 5 && open.iter().all(|(number, _)| *number < 5), "{open:?}");
+            // stdin, stdout, stderr, the channel and the writer's copy of it, and what the worker counts itself by.
+            assert!(open.len() == 6 && open.iter().all(|(number, _)| *number < 6), "{open:?}");
+            let own = format!("/proc/{pid}/statm");
+            assert_eq!(open.iter().filter(|(_, target)| *target == own).count(), 1, "{open:?}");
             assert_eq!(open.iter().filter(|(_, target)| target == "/dev/null").count(), 2, "{open:?}");
             let its = sockets(&pid);
             assert_eq!(its.len(), 1);

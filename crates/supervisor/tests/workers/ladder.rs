@@ -1,12 +1,14 @@
 //! The rungs: Shutdown, SIGTERM, SIGKILL.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::atomic::Ordering, time::Duration};
 
 use manager::ports::News;
-use protocol::{Code, Method};
+use protocol::{Code, Method, Quality};
 use tokio::time::Instant;
 
-use crate::rig::{Rig, ask, program, run, runs, to_done, to_error, to_first_token, until};
+use crate::rig::{
+    Rig, STALLED, ask, children, program, run, runs, skip, soon, to_done, to_error, to_first_token, until,
+};
 
 async fn stop_and_time(rig: &mut Rig, epoch: manager::ports::Epoch) -> (Method, Duration) {
     let begin = Instant::now();
@@ -55,6 +57,31 @@ pub(crate) fn a_worker_that_neither_hears_nor_ends_is_killed() {
     });
 }
 
+pub(crate) fn a_worker_whose_memory_cannot_be_read_goes_all_the_same() {
+    run(async {
+        let mut rig = Rig::new();
+        let (epoch, _, facts) = rig.load(8).await;
+        STALLED.store(true, Ordering::Release);
+        let begin = Instant::now();
+        rig.stop(epoch);
+        let release = rig.released(epoch).await;
+        assert!(begin.elapsed() < Duration::from_millis(2500), "{:?}", begin.elapsed());
+        assert_eq!((release.pid, release.method), (Some(facts.pid), Method::Exit));
+        assert_eq!(release.held.unwrap().quality, Quality::Derived);
+        // And nobody in a hurry waits for it.
+        STALLED.store(false, Ordering::Release);
+        let (epoch, ..) = rig.load(8).await;
+        STALLED.store(true, Ordering::Release);
+        let begin = Instant::now();
+        rig.stop(epoch);
+        rig.stop_at_once(epoch);
+        rig.released(epoch).await;
+        assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
+        STALLED.store(false, Ordering::Release);
+        rig.close().await;
+    });
+}
+
 /// Control group v1 can freeze a process so that even SIGKILL waits: what a process in the hands of a broken driver
 /// looks like. There is no other way to make one, so that a machine without it cannot try this.
 struct Freezer(PathBuf);
@@ -84,9 +111,7 @@ impl Drop for Freezer {
 }
 
 pub(crate) fn a_worker_that_cannot_be_killed_is_stuck_until_it_goes() {
-    let Some(freezer) = Freezer::new() else {
-        return println!("not tried: this machine has no control group v1 freezer");
-    };
+    let freezer = Freezer::new().unwrap_or_else(|| skip("no control group v1 freezer"));
     run(async {
         let mut rig = Rig::new();
         let (epoch, _, facts) = rig.load(1).await;
@@ -105,6 +130,36 @@ pub(crate) fn a_worker_that_cannot_be_killed_is_stuck_until_it_goes() {
         freezer.thaw();
         let release = rig.released(epoch).await;
         assert_eq!((release.pid, release.method), (Some(facts.pid), Method::Killed));
+        rig.close().await;
+    });
+}
+
+pub(crate) fn a_look_whose_worker_cannot_be_killed_has_an_answer_and_a_name() {
+    let freezer = Freezer::new().unwrap_or_else(|| skip("no control group v1 freezer"));
+    run(async {
+        let rig = Rig::new();
+        rig.put("tarry", "tarry");
+        let is_worker = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("--nonce"))
+        };
+        let found = || children().into_iter().find(is_worker);
+        let freezing = async {
+            until("its worker", || found().is_some()).await;
+            let worker = found().unwrap();
+            freezer.freeze(worker);
+            worker
+        };
+        let looking = rig.supervisor.inspect(rig.open("tarry"));
+        // Ten seconds for the look at most, eight for the end.
+        let (answer, worker) = soon("an answer", async { tokio::join!(looking, freezing) }).await;
+        let problem = answer.unwrap_err();
+        assert!(problem.message.contains("could not be looked into"), "{}", problem.message);
+        assert!(runs(worker) && rig.intents() == 1, "it stays on record");
+        // Whoever stops meanwhile is not kept, and hears who is left.
+        let begin = Instant::now();
+        assert_eq!(rig.supervisor.shut_down(Duration::from_millis(300)).await, Err(vec![worker]));
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        freezer.thaw();
         rig.close().await;
     });
 }

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,12 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
+/// Ends a test that this machine cannot try.
+pub(crate) fn skip(why: &str) -> ! {
+    println!("{why}");
+    std::process::exit(crate::SKIPPED.into())
+}
+
 /// Waits, with patience.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited too long for {what}"))
@@ -46,20 +52,30 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     soon(what, asking).await;
 }
 
+/// How often the shelf of this process was asked.
+pub(crate) static ASKED: AtomicU64 = AtomicU64::new(0);
+
 struct Files(PathBuf);
 
 impl Shelf for Files {
     fn open(&self, model: &ModelId) -> Result<Vec<ModelFile>, Problem> {
         let missing = |_| Problem::new(Code::UnknownModel, format!("{model} is not there."), "Fetch it.");
+        ASKED.fetch_add(1, Ordering::Release);
         let file = File::open(self.0.join(model.as_str())).map_err(missing)?;
         Ok(vec![ModelFile { role: ModelFileRole::Gguf(0), file }])
     }
 }
 
+/// While it is set, no memory can be read, as of a process in the hands of a broken driver.
+pub(crate) static STALLED: AtomicBool = AtomicBool::new(false);
+
 struct Rollup;
 
 impl Probe for Rollup {
     fn exact(&self, pid: u32) -> io::Result<Measured> {
+        while STALLED.load(Ordering::Acquire) {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         let bytes = |name: &str| -> u64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0 kB");
@@ -127,9 +143,14 @@ impl Rig {
         Self { supervisor, folder, desk: Arc::new(Desk(sender)), news, unread: Vec::new(), epochs: 1.into() }
     }
 
+    /// Where a model stands on the shelf.
+    pub(crate) fn path(&self, model: &str) -> PathBuf {
+        self.folder.path().join(model)
+    }
+
     /// Puts a model on the shelf.
     pub(crate) fn put(&self, model: &str, text: &str) {
-        fs::write(self.folder.path().join(model), text).unwrap();
+        fs::write(self.path(model), text).unwrap();
     }
 
     pub(crate) fn open(&self, model: &str) -> Vec<ModelFile> {
@@ -219,7 +240,7 @@ impl Rig {
 
     /// Ends the rig and looks whether anything is left.
     pub(crate) async fn close(mut self) {
-        assert!(self.supervisor.shut_down().await, "a worker is left");
+        assert_eq!(self.supervisor.shut_down(PATIENCE).await, Ok(()), "a worker is left");
         assert_eq!(children(), HashSet::new(), "a child is left");
         assert_eq!(self.intents(), 0, "an intent is left");
         self.news.close();
@@ -245,19 +266,7 @@ pub(crate) fn runs(pid: u32) -> bool {
 }
 
 pub(crate) fn ask(prompt: &str) -> Ask {
-    let sampling = Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seed: 0,
-        max_tokens: None,
-        stop: Vec::new(),
-        ignore_eos: false,
-    };
+    let sampling = Sampling::greedy();
     Ask { session: String::new(), prompt: Prompt::Text(prompt.into()), sampling }
 }
 

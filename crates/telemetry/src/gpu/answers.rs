@@ -1,9 +1,9 @@
 //! From what a driver answers to what a sample shows: pure.
 
-use manager::ports::GpuUse;
-use protocol::{Gpu, GpuAbsent};
+use manager::ports::{GpuReading, GpuUse};
+use protocol::{Gpu, GpuAbsence, GpuAbsent, Named};
 
-use super::{GpuReading, GpuState, unreadable};
+use super::{GpuState, unreadable};
 use crate::place::Place;
 
 /// What a driver said about one device.
@@ -17,14 +17,16 @@ pub struct DeviceAnswer {
     pub memory_total_bytes: u64,
     /// By everybody, the driver's own reserve left out.
     pub memory_used_bytes: u64,
+    /// Neither used nor reserved; `None`: it is not said.
+    pub memory_free_bytes: Option<u64>,
     /// 0 to 100; `None`: the device does not say.
     pub utilization_percent: Option<u32>,
     /// Degrees Celsius.
     pub temperature_celsius: Option<u32>,
     /// Milliwatts.
     pub power_milliwatts: Option<u32>,
-    /// Compute and graphics processes as the driver lists them, which may be twice.
-    pub processes: Vec<ProcessAnswer>,
+    /// Compute and graphics processes as the driver lists them, which may be twice; `None`: it could not list them.
+    pub processes: Option<Vec<ProcessAnswer>>,
 }
 
 /// What a driver said about one process on a device.
@@ -53,9 +55,15 @@ pub enum NvmlTrouble {
     Other(String),
 }
 
+/// Why nothing is known of who uses a device.
+const UNLISTED: &str =
+    "What models hold on this GPU is not known: its driver does not list the processes that use it.";
+
 /// The state that an answer stands for.
 pub(super) fn state(answer: Result<Vec<DeviceAnswer>, NvmlTrouble>, place: Place) -> GpuState {
-    let absent = |reason: String, hint: &str| GpuState::Absent(GpuAbsent { reason, hint: hint.to_owned() });
+    let absent = |reason: String, hint: &str| {
+        GpuState::Absent(GpuAbsent { kind: GpuAbsence::Absent, reason, hint: hint.to_owned() })
+    };
     match answer {
         Ok(devices) if devices.is_empty() => absent(
             "No NVIDIA GPU in this machine".to_owned(),
@@ -78,7 +86,8 @@ pub(super) fn state(answer: Result<Vec<DeviceAnswer>, NvmlTrouble>, place: Place
 fn reading(devices: Vec<DeviceAnswer>, place: Place) -> GpuReading {
     let mut reading = GpuReading::default();
     for device in devices {
-        if place.note().is_none() {
+        let note = place.note().or(device.processes.is_none().then_some(UNLISTED));
+        if note.is_none() {
             reading.uses.extend(uses(&device));
         }
         reading.gpus.push(Gpu {
@@ -86,10 +95,12 @@ fn reading(devices: Vec<DeviceAnswer>, place: Place) -> GpuReading {
             name: device.name,
             memory_total_bytes: device.memory_total_bytes,
             memory_used_bytes: device.memory_used_bytes,
+            memory_free_bytes: device.memory_free_bytes,
+            named: if note.is_none() { Named::Everybody } else { Named::Nobody },
             utilization_percent: device.utilization_percent.map(f64::from),
             temperature_celsius: device.temperature_celsius.map(f64::from),
             power_watts: device.power_milliwatts.map(|milliwatts| f64::from(milliwatts) / 1000.0),
-            note: place.note().map(str::to_owned),
+            note: note.map(str::to_owned),
         });
     }
     reading
@@ -98,8 +109,8 @@ fn reading(devices: Vec<DeviceAnswer>, place: Place) -> GpuReading {
 /// Each process once. A driver that gives processes more than the whole device in use (some releases changed the
 /// layout of their answer without saying so) is believed about who is there, and about no number.
 fn uses(device: &DeviceAnswer) -> Vec<GpuUse> {
-    let mut uses: Vec<GpuUse> = Vec::with_capacity(device.processes.len());
-    for process in &device.processes {
+    let mut uses: Vec<GpuUse> = Vec::new();
+    for process in device.processes.iter().flatten() {
         match uses.iter_mut().find(|known| known.pid == process.pid) {
             Some(known) => known.bytes = known.bytes.max(process.used_bytes),
             None => uses.push(GpuUse { index: device.index, pid: process.pid, bytes: process.used_bytes }),
@@ -122,7 +133,9 @@ mod tests {
         DeviceAnswer {
             memory_used_bytes: used,
             power_milliwatts: Some(71_250),
-            processes: processes.iter().map(|&(pid, used_bytes)| ProcessAnswer { pid, used_bytes }).collect(),
+            processes: Some(
+                processes.iter().map(|&(pid, used_bytes)| ProcessAnswer { pid, used_bytes }).collect(),
+            ),
             ..DeviceAnswer::default()
         }
     }
@@ -172,12 +185,25 @@ mod tests {
             let GpuState::Present(reading) = state(Ok(vec![busy]), place) else { panic!("no GPU") };
             assert_eq!((reading.uses.as_slice(), reading.gpus[0].memory_used_bytes), (&[][..], 100));
             assert!(reading.gpus[0].note.as_ref().unwrap().contains("not known"));
+            assert_eq!(reading.gpus[0].named, Named::Nobody);
         }
         let GpuState::Present(reading) = state(Ok(vec![device(100, &[(7, Some(60))])]), Place::Machine)
         else {
             panic!("no GPU")
         };
         assert_eq!((reading.uses.len(), reading.gpus[0].note.as_ref()), (1, None));
+    }
+
+    #[test]
+    fn a_driver_that_cannot_list_processes_names_nobody_rather_than_no_one_there() {
+        let silent = DeviceAnswer { processes: None, ..device(100, &[]) };
+        let GpuState::Present(reading) = state(Ok(vec![silent]), Place::Machine) else { panic!("no GPU") };
+        assert_eq!((reading.uses.len(), reading.gpus[0].named), (0, Named::Nobody));
+        assert!(reading.gpus[0].note.as_ref().unwrap().contains("does not list"));
+        let GpuState::Present(reading) = state(Ok(vec![device(100, &[])]), Place::Machine) else {
+            panic!("no GPU")
+        };
+        assert_eq!((reading.gpus[0].named, reading.gpus[0].note.as_ref()), (Named::Everybody, None));
     }
 
     proptest! {

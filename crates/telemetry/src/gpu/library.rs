@@ -39,18 +39,33 @@ impl NvmlSource for NvmlLibrary {
 
 fn device(index: u32, device: &Device<'_>) -> Result<DeviceAnswer, NvmlTrouble> {
     let memory = device.memory_info().map_err(trouble)?;
-    let compute = device.running_compute_processes().unwrap_or_default();
-    let graphics = device.running_graphics_processes().unwrap_or_default();
+    let compute = listed(|| device.running_compute_processes());
+    let graphics = match device.running_graphics_processes() {
+        // A card for computing alone has none.
+        Err(NvmlError::NotSupported) => Some(Vec::new()),
+        _ => listed(|| device.running_graphics_processes()),
+    };
+    // Half a list would look like the whole: whoever stands in the other half would seem to have gone.
+    let processes = compute.zip(graphics);
     Ok(DeviceAnswer {
         index,
         name: device.name().map_err(trouble)?,
         memory_total_bytes: memory.total,
         memory_used_bytes: memory.used,
+        memory_free_bytes: Some(memory.free),
         utilization_percent: device.utilization_rates().ok().map(|rates| rates.gpu),
         temperature_celsius: device.temperature(TemperatureSensor::Gpu).ok(),
         power_milliwatts: device.power_usage().ok(),
-        processes: compute.iter().chain(&graphics).map(process).collect(),
+        processes: processes
+            .map(|(compute, graphics)| compute.iter().chain(&graphics).map(process).collect()),
     })
+}
+
+/// Who is there; `None`: the driver does not say. Asked twice, since a process that comes while they are counted is an
+/// error of the driver's.
+fn listed(ask: impl Fn() -> Result<Vec<ProcessInfo>, NvmlError>) -> Option<Vec<ProcessInfo>> {
+    let told = ask().or_else(|_| ask());
+    told.inspect_err(|error| tracing::debug!(%error, "the GPU driver lists no processes")).ok()
 }
 
 fn process(info: &ProcessInfo) -> ProcessAnswer {

@@ -13,9 +13,12 @@ use std::{
     time::Duration,
 };
 
-use manager::ports::GpuUse;
-use protocol::{Gpu, GpuAbsent};
-use tokio::sync::{mpsc, oneshot};
+use manager::ports::GpuReading;
+use protocol::{GpuAbsence, GpuAbsent};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
 
 use crate::place::Place;
 
@@ -46,15 +49,6 @@ pub enum GpuState {
     Stuck,
 }
 
-/// What a driver said.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GpuReading {
-    /// Each GPU.
-    pub gpus: Vec<Gpu>,
-    /// Who holds what on them.
-    pub uses: Vec<GpuUse>,
-}
-
 impl GpuState {
     /// The GPUs, who uses them, and why there is none, as a sample carries them.
     pub fn into_parts(self) -> (GpuReading, Option<GpuAbsent>) {
@@ -64,6 +58,7 @@ impl GpuState {
             Self::Stuck => (
                 GpuReading::default(),
                 Some(GpuAbsent {
+                    kind: GpuAbsence::Stuck,
                     reason: "NVIDIA driver does not answer".to_owned(),
                     hint: "Models run on the CPU. If `nvidia-smi` hangs too, the machine needs a restart."
                         .to_owned(),
@@ -92,23 +87,37 @@ impl GpuProbe {
 
     /// What the driver says now; takes at most two seconds, and no time at all while the driver hangs.
     pub async fn read(&self) -> GpuState {
+        if self.ask.is_closed() {
+            return ended();
+        }
         if self.stuck.load(Ordering::Acquire) {
             return GpuState::Stuck;
         }
-        let question = async {
-            let (reply, answer) = oneshot::channel();
-            self.ask.send(reply).await.ok()?;
-            answer.await.ok()
-        };
-        match tokio::time::timeout(DEADLINE, question).await {
-            Ok(Some(state)) => state,
-            Ok(None) => unreadable("the thread that asks it has ended"),
-            Err(_) => {
-                self.stuck.store(true, Ordering::Release);
-                tracing::warn!("the GPU driver has not answered for two seconds");
-                GpuState::Stuck
-            }
+        let deadline = Instant::now() + DEADLINE;
+        let (reply, mut answer) = oneshot::channel();
+        match timeout_at(deadline, self.ask.send(reply)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return ended(),
+            // Not even asked: those before us wait, and they say whether it hangs.
+            Err(_) => return GpuState::Stuck,
         }
+        match timeout_at(deadline, &mut answer).await {
+            Ok(Ok(state)) => state,
+            Ok(Err(_)) => ended(),
+            Err(_) => self.given_up(&mut answer),
+        }
+    }
+
+    /// The question waits with the driver, whose answer to it will take this back. If it came just now, it would have been
+    /// taken back before it was said.
+    fn given_up(&self, answer: &mut oneshot::Receiver<GpuState>) -> GpuState {
+        self.stuck.store(true, Ordering::Release);
+        if let Ok(state) = answer.try_recv() {
+            self.stuck.store(false, Ordering::Release);
+            return state;
+        }
+        tracing::warn!("the GPU driver has not answered for two seconds");
+        GpuState::Stuck
     }
 }
 
@@ -127,14 +136,19 @@ fn answer(
         if matches!(state, GpuState::Absent(_)) {
             absent = Some((since, state.clone()));
         }
-        // Whoever asked may have given up; that the driver answers again is what counts.
-        stuck.store(false, Ordering::Release);
+        // Whoever asked may have given up; that the driver answers again is what counts. In this order: see `given_up`.
         let _ = reply.send(state);
+        stuck.store(false, Ordering::Release);
     }
+}
+
+fn ended() -> GpuState {
+    unreadable("the thread that asks it has ended")
 }
 
 fn unreadable(why: &str) -> GpuState {
     GpuState::Unreadable(GpuAbsent {
+        kind: GpuAbsence::Unreadable,
         reason: format!("NVIDIA driver cannot be read: {why}"),
         hint: "Models run on the CPU. `nvidia-smi` shows what the driver itself says.".to_owned(),
     })
@@ -199,6 +213,32 @@ mod tests {
         };
         let state = tokio::time::timeout(Duration::from_secs(10), back).await.unwrap();
         assert!(matches!(state, GpuState::Present(_)), "{state:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_was_never_put_leaves_nobody_stuck_for_ever() {
+        let (tell, probe) = probe();
+        // One is with the driver, one waits, and those who asked have gone; the third finds no place to wait in.
+        for _ in 0..2 {
+            probe.ask.send(oneshot::channel().0).await.unwrap();
+        }
+        assert_eq!(probe.read().await, GpuState::Stuck);
+        assert!(!probe.stuck.load(Ordering::Acquire), "no answer would ever take that back");
+        for _ in 0..3 {
+            tell.send(Ok(vec![card()])).unwrap();
+        }
+        tokio::time::resume();
+        assert!(matches!(probe.read().await, GpuState::Present(_)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_as_the_time_is_up_counts() {
+        let (_tell, probe) = probe();
+        let (reply, mut answer) = oneshot::channel();
+        let state = GpuState::Present(GpuReading::default());
+        reply.send(state.clone()).unwrap();
+        assert_eq!(probe.given_up(&mut answer), state);
+        assert!(!probe.stuck.load(Ordering::Acquire), "nobody would ask again");
     }
 
     #[tokio::test]

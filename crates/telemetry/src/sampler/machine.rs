@@ -34,7 +34,6 @@ impl Default for Places {
 /// Reads this machine. Keeps what one reading needs of the one before.
 pub struct MachineReader {
     places: Places,
-    page_bytes: u64,
     host: HostReader,
     tracks: Tracks,
     cards: Cards,
@@ -49,15 +48,8 @@ impl std::fmt::Debug for MachineReader {
 impl MachineReader {
     /// A reader of the files in `places`.
     pub fn new(places: Places) -> Result<Self, TelemetryError> {
-        let page_bytes = rustix::param::page_size() as u64;
         let cards = Cards::find(&places.drm);
-        Ok(Self { places, page_bytes, host: HostReader::new()?, tracks: Tracks::default(), cards })
-    }
-
-    fn text(&self, name: &str) -> Result<String, TelemetryError> {
-        let path = self.places.proc.join(name);
-        fs::read_to_string(&path)
-            .map_err(|cause| TelemetryError::Unreadable { path: path.display().to_string(), cause })
+        Ok(Self { places, host: HostReader::new()?, tracks: Tracks::default(), cards })
     }
 }
 
@@ -77,22 +69,16 @@ impl Source for MachineReader {
     fn read(&mut self, pids: &[u32]) -> Result<Reading, TelemetryError> {
         // Workers first, then the totals back to back: the books subtract the one from the other.
         let own = std::process::id();
-        self.tracks.keep(|pid| pid == own || pids.contains(&pid));
+        self.tracks.begin(|pid| pid == own || pids.contains(&pid));
         let now = monotonic();
         let server = self.tracks.measure(&self.places.proc, own, now);
         let measured = |pid: &u32| Some((*pid, self.tracks.measure(&self.places.proc, *pid, now)?));
         let workers = pids.iter().filter_map(measured).collect();
 
-        let meminfo = self.text("meminfo")?;
-        let zoneinfo = self.text("zoneinfo").unwrap_or_default();
+        let mut ram = ram::now(&self.places.proc)?;
         let wall_ms = wall_ms();
-        let mut ram = ram::meminfo(&meminfo).map_err(|line| TelemetryError::Unknown {
-            path: self.places.proc.join("meminfo").display().to_string(),
-            line,
-        })?;
-        ram.per_cpu_lists = ram::per_cpu_lists(&zoneinfo, self.page_bytes);
-
-        let pressure = self.text("pressure/memory").ok().as_deref().and_then(ram::pressure);
+        let pressure = fs::read_to_string(self.places.proc.join("pressure/memory"));
+        let pressure = pressure.ok().as_deref().and_then(ram::pressure);
         let mut host = self.host.read(pressure);
         if let Some(group) = cgroup::binding(&self.places.proc, &self.places.cgroup, ram.total) {
             host.memory_total_bytes = group.ram.total;
@@ -100,7 +86,7 @@ impl Source for MachineReader {
             ram = group.ram;
         }
         let (gpus, gpu_uses) = self.gpus(pids);
-        Ok(Reading { wall_ms, host, ram, server, workers, gpus, gpu_uses })
+        Ok(Reading { wall_ms, begun: now, host, ram, server, workers, gpus, gpu_uses })
     }
 }
 

@@ -5,7 +5,7 @@ mod process_track;
 
 use std::{sync::Arc, time::Duration};
 
-use manager::ports::{GpuUse, Measured, MemorySample, RamTotals};
+use manager::ports::{GpuReading, GpuUse, Measured, MemorySample, RamTotals};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -26,6 +26,8 @@ const DEADLINE: Duration = Duration::from_millis(800);
 pub struct Reading {
     /// When, in Unix milliseconds.
     pub wall_ms: i64,
+    /// When it was begun, on the monotonic clock.
+    pub begun: Duration,
     /// The machine.
     pub host: protocol::Host,
     /// What the books of RAM are made of.
@@ -142,20 +144,28 @@ impl<S: Source> Reader<S> {
 /// Joins what the kernel and what the GPU's driver say.
 fn assemble(
     reading: Reading,
-    mut gpus: Vec<protocol::Gpu>,
-    mut gpu_uses: Vec<GpuUse>,
+    gpus: Vec<protocol::Gpu>,
+    uses: Vec<GpuUse>,
     gpu_absent: Option<protocol::GpuAbsent>,
 ) -> MemorySample {
-    let Reading { wall_ms, host, ram, server, mut workers, gpus: others, gpu_uses: other_uses } = reading;
-    // NVIDIA's keep their driver's numbers; the others come after them.
-    let first = gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
-    gpus.extend(others.into_iter().map(|gpu| protocol::Gpu { index: first + gpu.index, ..gpu }));
-    gpu_uses.extend(other_uses.into_iter().map(|held| GpuUse { index: first + held.index, ..held }));
+    let Reading { wall_ms, begun, host, ram, server, mut workers, gpus: others, gpu_uses: other_uses } =
+        reading;
+    let others = GpuReading { gpus: others, uses: other_uses };
+    let GpuReading { gpus, uses: gpu_uses } = joined(GpuReading { gpus, uses }, others);
     let gpu_absent = gpu_absent.filter(|_| gpus.is_empty());
     for (pid, measured) in &mut workers {
         measured.gpu_bytes = gpu_bytes(&gpu_uses, *pid);
     }
-    MemorySample { wall_ms, host, ram, server, workers, gpus, gpu_absent, gpu_uses }
+    MemorySample { wall_ms, begun, host, ram, server, workers, gpus, gpu_absent, gpu_uses }
+}
+
+/// NVIDIA's keep their driver's numbers; the others come after them.
+pub(crate) fn joined(mut nvidia: GpuReading, others: GpuReading) -> GpuReading {
+    let first = nvidia.gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
+    let gpus = others.gpus.into_iter();
+    nvidia.gpus.extend(gpus.map(|gpu| protocol::Gpu { index: first + gpu.index, ..gpu }));
+    nvidia.uses.extend(others.uses.into_iter().map(|held| GpuUse { index: first + held.index, ..held }));
+    nvidia
 }
 
 /// Over all devices; `None` when it is on none of them, or one does not say.

@@ -56,6 +56,7 @@ fn reading(wall_ms: i64) -> Reading {
         Measured { private_bytes: 1, mapped_bytes: 2, gpu_bytes: None, quality: Quality::Exact, wall_ms };
     Reading {
         wall_ms,
+        begun: Duration::ZERO,
         host: Host {
             memory_total_bytes: 100,
             memory_available_bytes: 50,
@@ -79,6 +80,8 @@ fn gpus_of_other_makers_come_after_those_of_nvidia_with_what_is_held_on_them() {
         name: name.to_owned(),
         memory_total_bytes: 100,
         memory_used_bytes: 50,
+        memory_free_bytes: None,
+        named: protocol::Named::Ours,
         utilization_percent: None,
         temperature_celsius: None,
         power_watts: None,
@@ -98,7 +101,9 @@ fn gpus_of_other_makers_come_after_those_of_nvidia_with_what_is_held_on_them() {
     assert_eq!(sample.gpu_uses[1], held(1, 7, Some(5)));
     let on_gpus: Vec<_> = sample.workers.iter().map(|(_, measured)| measured.gpu_bytes).collect();
     assert_eq!(on_gpus, [Some(7), None], "one that does not say is unknown");
-    let absent = protocol::GpuAbsent { reason: "NVIDIA driver not loaded".to_owned(), hint: String::new() };
+    let kind = protocol::GpuAbsence::Absent;
+    let absent =
+        protocol::GpuAbsent { kind, reason: "NVIDIA driver not loaded".to_owned(), hint: String::new() };
     let alone = assemble(told, vec![], vec![], Some(absent.clone()));
     assert_eq!((alone.gpus[0].index, alone.gpu_absent), (0, None), "there is one, though not of NVIDIA");
     assert_eq!(assemble(reading(1), vec![], vec![], Some(absent.clone())).gpu_absent, Some(absent));
@@ -159,7 +164,9 @@ async fn what_a_worker_holds_on_gpus_is_summed_and_unknown_stays_unknown() {
     let card = |index, processes: &[(u32, Option<u64>)]| DeviceAnswer {
         index,
         memory_used_bytes: 1000,
-        processes: processes.iter().map(|&(pid, used_bytes)| ProcessAnswer { pid, used_bytes }).collect(),
+        processes: Some(
+            processes.iter().map(|&(pid, used_bytes)| ProcessAnswer { pid, used_bytes }).collect(),
+        ),
         ..DeviceAnswer::default()
     };
     let mut house =

@@ -3,7 +3,9 @@
 //!
 //! A list of what is refused, not of what is allowed: what a C library calls for memory, threads and clocks differs
 //! between versions, and a worker that dies of an unknown harmless call on somebody's machine is no gain. The
-//! strength lies in that it starts with nothing in its hands: no path (Landlock), no socket but its channel.
+//! strength lies in that it starts with nothing in its hands: no path can be opened (Landlock), no socket but its
+//! channel. What Landlock leaves open about a path is closed here as far as it changes anything; that a file is there,
+//! and how large it is, can still be asked.
 
 use libc::{c_long, sock_filter};
 
@@ -21,8 +23,9 @@ const SECOND_WAY: u32 = 0x4000_0000;
 /// Where a call's facts lie. Source: linux/seccomp.h, `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
-/// The lower half of the first argument, on a little-endian processor.
+/// The lower halves of the first two arguments, on a little-endian processor.
 const FIRST: u32 = 16;
+const SECOND: u32 = 24;
 
 /// Refused whatever their arguments. The number of each is the processor's own.
 const REFUSED: &[c_long] = &[
@@ -54,6 +57,56 @@ const REFUSED: &[c_long] = &[
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_perf_event_open,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    // memory and messages that any process of the user shares by a number
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    // files that it has not opened, which Landlock does not cover; and what it was handed stays as it is
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_truncate,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_fanotify_init,
     // parts of the kernel that a worker has no use for, and that many a way out went through
     libc::SYS_bpf,
     libc::SYS_io_uring_setup,
@@ -92,6 +145,32 @@ const REFUSED: &[c_long] = &[
     libc::SYS_acct,
 ];
 
+/// The number is the same on all processors that have a filter here. Source: linux/unistd.h (from Linux 6.6 on).
+const FCHMODAT2: c_long = 452;
+
+/// About this process or thread alone, which is what a first argument of 0 means.
+const ABOUT_ITSELF: &[c_long] = &[
+    libc::SYS_prlimit64,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setattr,
+];
+
+/// Requests by which a descriptor's owner is chosen: whom the kernel sends a signal when something comes, past the
+/// calls for that. Sources: asm-generic/fcntl.h, asm-generic/sockios.h.
+const OWNERS: [(c_long, &[u32]); 2] = [
+    (libc::SYS_fcntl, &[F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY]),
+    (libc::SYS_ioctl, &[FIOSETOWN, SIOCSPGRP]),
+];
+const F_SETOWN: u32 = 8;
+const F_SETSIG: u32 = 10;
+const F_SETOWN_EX: u32 = 15;
+const F_SETLEASE: u32 = 1024;
+const F_NOTIFY: u32 = 1026;
+const FIOSETOWN: u32 = 0x8901;
+const SIOCSPGRP: u32 = 0x8902;
+
 /// The program; `None`: nobody has written one for this processor.
 pub(crate) fn filter() -> Option<Vec<sock_filter>> {
     program(PROCESSOR?, std::process::id())
@@ -113,13 +192,19 @@ fn program(processor: u32, this_process: u32) -> Option<Vec<sock_filter>> {
         lines.extend([skip_if(libc::BPF_JEQ, number(refused)?, 0, 1), refusal(libc::EPERM)]);
     }
     // A thread, and nothing that would be a process of its own.
-    lines.extend(unless(libc::SYS_clone, libc::BPF_JSET, libc::CLONE_THREAD.cast_unsigned(), true)?);
+    lines.extend(only_with(libc::SYS_clone, libc::BPF_JSET, libc::CLONE_THREAD.cast_unsigned())?);
     // Nobody but itself: that is how it aborts.
     for signal in [libc::SYS_kill, libc::SYS_tgkill] {
-        lines.extend(unless(signal, libc::BPF_JEQ, this_process, true)?);
+        lines.extend(only_with(signal, libc::BPF_JEQ, this_process)?);
+    }
+    for &call in ABOUT_ITSELF {
+        lines.extend(only_with(call, libc::BPF_JEQ, 0)?);
     }
     // The signal that comes with the server's death stays as the supervisor set it.
-    lines.extend(unless(libc::SYS_prctl, libc::BPF_JEQ, libc::PR_SET_PDEATHSIG.cast_unsigned(), false)?);
+    lines.extend(never_with(libc::SYS_prctl, FIRST, &[libc::PR_SET_PDEATHSIG.cast_unsigned()])?);
+    for (call, requests) in OWNERS {
+        lines.extend(never_with(call, SECOND, requests)?);
+    }
     lines.push(answer(libc::SECCOMP_RET_ALLOW));
     Some(lines)
 }
@@ -144,16 +229,26 @@ fn refusal(errno: i32) -> sock_filter {
     answer(libc::SECCOMP_RET_ERRNO | errno.cast_unsigned())
 }
 
-/// Of a call whose first argument decides: allowed if the test of it comes out as wanted, else refused.
-fn unless(call: c_long, test: u32, value: u32, wanted: bool) -> Option<[sock_filter; 5]> {
-    let (then, otherwise) = if wanted { (1, 0) } else { (0, 1) };
+/// A call that is allowed if the test of its first argument says yes, else refused.
+fn only_with(call: c_long, test: u32, value: u32) -> Option<[sock_filter; 5]> {
     Some([
         skip_if(libc::BPF_JEQ, number(call)?, 0, 4),
         load(FIRST),
-        skip_if(test, value, then, otherwise),
+        skip_if(test, value, 1, 0),
         refusal(libc::EPERM),
         answer(libc::SECCOMP_RET_ALLOW),
     ])
+}
+
+/// A call that is refused if this argument has one of these values, else allowed.
+fn never_with(call: c_long, argument: u32, values: &[u32]) -> Option<Vec<sock_filter>> {
+    let beyond = u8::try_from(1 + 2 * values.len() + 1).ok()?;
+    let mut lines = vec![skip_if(libc::BPF_JEQ, number(call)?, 0, beyond), load(argument)];
+    for &value in values {
+        lines.extend([skip_if(libc::BPF_JEQ, value, 0, 1), refusal(libc::EPERM)]);
+    }
+    lines.push(answer(libc::SECCOMP_RET_ALLOW));
+    Some(lines)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the operations of the filter are numbers below 256")]
@@ -169,6 +264,10 @@ mod tests {
 
     /// What the kernel's interpreter would answer.
     fn ask(processor: u32, call: u32, first: u32) -> u32 {
+        ask_of_two(processor, call, first, 0)
+    }
+
+    fn ask_of_two(processor: u32, call: u32, first: u32, second: u32) -> u32 {
         let program = program(PROCESSOR.unwrap(), THIS).unwrap();
         let (mut at, mut value) = (0, 0);
         loop {
@@ -181,6 +280,7 @@ mod tests {
                         NUMBER => call,
                         ARCHITECTURE => processor,
                         FIRST => first,
+                        SECOND => second,
                         other => panic!("it looks at {other}"),
                     }
                 }
@@ -239,6 +339,38 @@ mod tests {
         }
         assert_eq!(here(libc::SYS_prctl, libc::PR_SET_NAME.cast_unsigned()), ALLOWED);
         assert_eq!(here(libc::SYS_prctl, libc::PR_SET_PDEATHSIG.cast_unsigned()), REFUSAL);
+    }
+
+    #[test]
+    fn limits_and_cores_are_a_workers_own_and_nobody_elses() {
+        for &call in ABOUT_ITSELF {
+            assert_eq!(here(call, 0), ALLOWED, "call {call}");
+            assert_eq!(here(call, 1), REFUSAL, "call {call}");
+            assert_eq!(here(call, u32::MAX), REFUSAL, "call {call}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_sends_nobody_a_signal_and_is_otherwise_free() {
+        let ask = |call, second| ask_of_two(PROCESSOR.unwrap(), number(call).unwrap(), 3, second);
+        for (call, requests) in OWNERS {
+            for &request in requests {
+                assert_eq!(ask(call, request), REFUSAL, "call {call}, request {request}");
+            }
+        }
+        for request in [libc::F_GETFD, libc::F_DUPFD_CLOEXEC, libc::F_SETFL, libc::F_ADD_SEALS] {
+            assert_eq!(ask(libc::SYS_fcntl, request.cast_unsigned()), ALLOWED);
+        }
+        assert_eq!(ask(libc::SYS_ioctl, 0x5421), ALLOWED, "FIONBIO");
+    }
+
+    #[test]
+    fn what_an_engine_asks_of_its_processor_is_not_refused() {
+        // ARCH_REQ_XCOMP_PERM, for the tiles of AMX.
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(here(libc::SYS_arch_prctl, 0x1023), ALLOWED);
+        assert_eq!(here(libc::SYS_memfd_create, 0), ALLOWED);
+        assert_eq!(here(libc::SYS_ftruncate, 0), ALLOWED);
     }
 
     #[test]

@@ -81,6 +81,11 @@ pub(crate) struct Attempt {
     pub(crate) what: &'static str,
     call: c_long,
     first: c_long,
+    second: c_long,
+}
+
+const fn attempt(what: &'static str, call: c_long, first: c_long) -> Attempt {
+    Attempt { what, call, first, second: NOTHING }
 }
 
 /// A null pointer where a path or a structure belongs.
@@ -90,24 +95,39 @@ const ALL: c_long = -1;
 /// A new process that shares signal handlers but no memory, which no kernel makes.
 const HALF_A_PROCESS: c_long = 0x800;
 
+/// How fcntl is asked to send somebody else its signals. Source: asm-generic/fcntl.h.
+const F_SETOWN: c_long = 8;
+
 /// Each would do nothing even if it were let through.
-pub(crate) const ATTEMPTS: [Attempt; 8] = [
-    Attempt { what: "another program", call: libc::SYS_execve, first: NOTHING },
-    Attempt { what: "another process", call: libc::SYS_clone, first: HALF_A_PROCESS },
-    Attempt { what: "another process in the new way", call: libc::SYS_clone3, first: NOTHING },
-    Attempt { what: "a look into another process", call: libc::SYS_process_vm_readv, first: NOTHING },
-    Attempt { what: "the kernel's own programs", call: libc::SYS_bpf, first: ALL },
-    Attempt { what: "an I/O ring", call: libc::SYS_io_uring_setup, first: NOTHING },
-    Attempt { what: "page faults of its own", call: libc::SYS_userfaultfd, first: ALL },
-    Attempt { what: "another namespace", call: libc::SYS_unshare, first: NOTHING },
+pub(crate) const ATTEMPTS: [Attempt; 19] = [
+    attempt("another program", libc::SYS_execve, NOTHING),
+    attempt("another process", libc::SYS_clone, HALF_A_PROCESS),
+    attempt("another process in the new way", libc::SYS_clone3, NOTHING),
+    attempt("a look into another process", libc::SYS_process_vm_readv, NOTHING),
+    attempt("the limits of another process", libc::SYS_prlimit64, ALL),
+    attempt("the cores of another process", libc::SYS_sched_setaffinity, ALL),
+    attempt("the turn of another process", libc::SYS_sched_setscheduler, ALL),
+    attempt("the rank of another process", libc::SYS_setpriority, ALL),
+    attempt("the pages of another process", libc::SYS_migrate_pages, ALL),
+    attempt("memory that is shared by number", libc::SYS_shmget, NOTHING),
+    attempt("the mode of a path", libc::SYS_fchmodat, ALL),
+    attempt("the owner of a path", libc::SYS_fchownat, ALL),
+    attempt("the length of a path", libc::SYS_truncate, NOTHING),
+    attempt("a watch on a path", libc::SYS_inotify_add_watch, ALL),
+    Attempt { what: "signals by a descriptor", call: libc::SYS_fcntl, first: ALL, second: F_SETOWN },
+    attempt("the kernel's own programs", libc::SYS_bpf, ALL),
+    attempt("an I/O ring", libc::SYS_io_uring_setup, NOTHING),
+    attempt("page faults of its own", libc::SYS_userfaultfd, ALL),
+    attempt("another namespace", libc::SYS_unshare, NOTHING),
 ];
 
 impl Attempt {
     /// Makes the call. Returns its error; 0: it was carried out.
     pub(crate) fn errno(&self) -> i32 {
         // SAFETY: the calls are those of the table above: they read and write through null pointers alone, which the
-        // kernel answers with an error, and start nothing with the flags that they are given.
-        let done = unsafe { libc::syscall(self.call, self.first, 0_usize, 0_usize, 0_usize, 0_usize) };
+        // kernel answers with an error, and start nothing with the flags, processes and descriptors that they are given,
+        // of which there are none.
+        let done = unsafe { libc::syscall(self.call, self.first, self.second, 0_usize, 0_usize, 0_usize) };
         if done < 0 { io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
     }
 }

@@ -73,19 +73,7 @@ impl Engine for Counter {
 }
 
 fn generate(id: u64, credits: u32, max_tokens: Option<u32>) -> ToWorker {
-    let sampling = Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seed: 0,
-        max_tokens,
-        stop: Vec::new(),
-        ignore_eos: false,
-    };
+    let sampling = Sampling { max_tokens, ..Sampling::greedy() };
     let prompt = Prompt::Text(String::new());
     ToWorker::Generate(Generate { id, session: String::new(), prompt, sampling, credits })
 }

@@ -74,11 +74,20 @@ fn header(name: &str) -> Builder {
             .text(&key("rope.scaling.type"), "yarn")
             .f32(&key("rope.scaling.factor"), 4.0)
             .u32(&key("rope.scaling.original_context_length"), 64),
+        "llama magnitude" => file.f32(&key("rope.scaling.attn_factor"), 0.5),
         _ => file,
     }
 }
 
 fn model(name: &str, threads: u32) -> Llama {
+    let weights = weights(name);
+    let config = LlamaConfig::read(&weights).unwrap();
+    assert!(serves(&weights, &config));
+    Llama::load(weights, config, 256, threads, &mut |_, _| {}).unwrap()
+}
+
+/// The file of a case.
+pub(in crate::models) fn weights(name: &str) -> Arc<Weights> {
     let mut random = Random(11);
     let width = width_of(name);
     let mut file = header(name);
@@ -120,10 +129,7 @@ fn model(name: &str, threads: u32) -> Llama {
     }
     let mut on_disk = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut on_disk, &file.build()).unwrap();
-    let weights = Arc::new(Weights::open(&[on_disk]).unwrap());
-    let config = LlamaConfig::read(&weights).unwrap();
-    assert!(serves(&weights, &config));
-    Llama::load(weights, config, 256, threads, &mut |_, _| {}).unwrap()
+    Arc::new(Weights::open(&[on_disk]).unwrap())
 }
 
 fn tokens() -> Vec<u32> {
@@ -166,5 +172,25 @@ fn every_family_gives_the_same_bits_after_a_rewind_and_beside_another() {
         step(&mut mixed, &[(first, &tokens[31..70]), (second, &tokens[..1])]);
         let made = step(&mut mixed, &[(second, &tokens[..9]), (first, &tokens[70..])]).remove(&1).unwrap();
         assert_eq!(made, expected, "{}", case.name);
+    }
+}
+
+/// As llama.cpp does it (`rope_attn_factor`): cosine and sine both.
+#[test]
+fn the_files_attention_factor_multiplies_every_rotation() {
+    let tokens = tokens();
+    let mut with_factor = model("llama magnitude", 1);
+    let slot = with_factor.open();
+    let made = step(&mut with_factor, &[(slot, &tokens)]).remove(&0).unwrap();
+    let mut plain = model("llama", 1);
+    let slot = plain.open();
+    let without = step(&mut plain, &[(slot, &tokens)]).remove(&0).unwrap();
+    assert_ne!(made, without);
+    for (rope, expected) in [(&with_factor.ropes[0], 0.5), (&plain.ropes[0], 1.0)] {
+        let mut angles = Vec::new();
+        rope.angles(5, &mut angles);
+        for (cos, sin) in angles {
+            assert!(((cos * cos + sin * sin).sqrt() - expected).abs() < 1e-6);
+        }
     }
 }

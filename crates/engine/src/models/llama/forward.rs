@@ -1,21 +1,25 @@
 //! One step: from tokens through the layers to logits, on the arena.
 
-use kernels::{Activations, Attention, Job, Level, Matrix, Pool};
+use kernels::{Activations, Attention, Job, Level, Matrix, Pool, Stretch, rows};
 
-use super::{Llama, Row, rows};
+use super::cache::Cache;
+use super::{Arena, Llama, Row};
 use crate::chat::PAGE;
 use crate::error::Error;
 use crate::models::Work;
-use crate::models::config::Family;
+use crate::models::config::{Family, LlamaConfig};
 
 impl Llama {
     pub(super) fn place_rows(&mut self, work: &[Work<'_>]) -> Result<(), Error> {
         self.arena.rows.clear();
+        self.arena.stretches.clear();
         for work in work {
             let slot = work.slot.0;
             let cache = self.caches[slot].get_or_insert_default();
             cache.grow(&self.layout, work.tokens.len())?;
             let position = cache.length();
+            let (row, rows) = (self.arena.rows.len(), work.tokens.len());
+            self.arena.stretches.push(Stretch { row, rows, position, sequence: slot });
             self.arena.rows.extend((0..work.tokens.len()).map(|at| Row { slot, position: position + at }));
         }
         Ok(())
@@ -48,7 +52,7 @@ impl Llama {
         let (count, width, epsilon) = (arena.rows.len(), config.width as usize, config.norm_epsilon);
         let head = config.head_width as usize;
         let (q_width, kv_width) = (config.heads as usize * head, config.kv_heads as usize * head);
-        normed(pool, &arena.x, &layer.attention_norm, epsilon, &mut arena.normed);
+        normed(pool, *level, &arena.x, &layer.attention_norm, epsilon, &mut arena.normed);
         for (out, width) in [(&mut arena.q, q_width), (&mut arena.k, kv_width), (&mut arena.v, kv_width)] {
             out.resize(count * width, 0.0);
         }
@@ -63,14 +67,14 @@ impl Llama {
         let matrices = [layer.o.view(weights)?];
         multiply(pool, *level, &mut arena.activations, &arena.mixed, matrices, [&mut arena.back[..]]);
         let norm = layer.post_attention_norm.as_deref();
-        rows::add_rows(&mut arena.x, &mut arena.back, norm, config.norm_epsilon);
+        add_rows(pool, *level, &mut arena.x, &mut arena.back, width, norm, config.norm_epsilon);
         Ok(())
     }
 
     /// Biases, norms of heads, and positions.
     fn turn(&mut self, number: usize) {
-        let Self { config, layers, arena, pool, ropes, .. } = self;
-        let layer = &layers[number];
+        let Self { config, layers, arena, pool, ropes, level, .. } = self;
+        let (layer, level) = (&layers[number], *level);
         let (head, epsilon) = (config.head_width as usize, config.norm_epsilon);
         let which = usize::from(config.has_window(number as u32));
         let (pairs, angles) = (ropes[which].pairs(), &arena.angles[which]);
@@ -82,18 +86,18 @@ impl Llama {
         ] {
             each(pool, values, heads * head, &|row, values| {
                 if let Some(bias) = bias {
-                    rows::add(values, bias);
+                    rows::add(level, values, bias);
                 }
                 if let Some(norm) = norm {
-                    rows::norm_heads(values, norm, epsilon);
+                    rows::norm_heads(level, values, norm, epsilon);
                 }
                 if rotates {
-                    rows::rotate(values, head, &angles[row * pairs..][..pairs], halves);
+                    rows::rotate(level, values, head, &angles[row * pairs..][..pairs], halves);
                 }
             });
         }
         if let Some(bias) = v_bias {
-            arena.v.chunks_exact_mut(bias.len()).for_each(|row| rows::add(row, bias));
+            arena.v.chunks_exact_mut(bias.len()).for_each(|row| rows::add(level, row, bias));
         }
     }
 
@@ -108,42 +112,40 @@ impl Llama {
                 cache.write(layout, number, row.position, keys, values);
             }
         }
-        // One item for each row and key-value head; the heads of its group lie side by side.
-        let group = config.heads as usize / kv_heads * head;
         arena.mixed.resize(arena.q.len(), 0.0);
-        let (queries, rows, scale) = (&arena.q, &arena.rows, config.score_scale());
-        let window = if config.has_window(number as u32) { config.window } else { None };
-        each(pool, &mut arena.mixed, group, &|item, out| {
-            let (row, kv_head) = (rows[item / kv_heads], item % kv_heads);
-            if let Some(cache) = &caches[row.slot] {
-                let length = row.position + 1;
-                let from = window.map_or(0, |window| length.saturating_sub(window as usize));
-                let attention = Attention { level: *level, width: head, from, length, page: PAGE, scale };
-                let pages = |page| cache.page(layout, number, kv_head, page);
-                attention.run(&queries[item * group..][..group], pages, out);
-            }
-        });
+        let look = look(config, *level, number as u32);
+        // Every sequence of a step has a cache: `place_rows` saw to it.
+        let nothing = Cache::default();
+        let pages = |sequence: usize, head: usize, page: usize| {
+            caches[sequence].as_ref().unwrap_or(&nothing).page(layout, number, head, page)
+        };
+        let Arena { partials, stretches, q, mixed, .. } = arena;
+        look.run(pool, partials, stretches, q, &pages, mixed);
     }
 
     pub(super) fn feed_forward(&mut self, number: usize) -> Result<(), Error> {
         let Self { weights, config, layers, arena, pool, level, .. } = self;
         let layer = &layers[number];
         let (ffn, epsilon) = (config.ffn as usize, config.norm_epsilon);
-        normed(pool, &arena.x, &layer.ffn_norm, epsilon, &mut arena.normed);
+        normed(pool, *level, &arena.x, &layer.ffn_norm, epsilon, &mut arena.normed);
         arena.gate.resize(arena.rows.len() * ffn, 0.0);
         arena.up.resize(arena.rows.len() * ffn, 0.0);
         let matrices = [layer.gate.view(weights)?, layer.up.view(weights)?];
         let outs = [&mut arena.gate[..], &mut arena.up[..]];
         multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs);
-        let (up, gelu) = (&arena.up, config.family == Family::Gemma3);
+        let (up, gelu, level_now) = (&arena.up, config.family == Family::Gemma3, *level);
         let part = ffn.div_ceil(2).max(256);
         each(pool, &mut arena.gate, part, &|at, gate| {
             let up = &up[at * part..][..gate.len()];
-            if gelu { rows::gated_by_gelu(gate, up) } else { rows::gated(gate, up) }
+            match gelu {
+                true => rows::gated_by_gelu(level_now, gate, up),
+                false => rows::gated(level_now, gate, up),
+            }
         });
         let matrices = [layer.down.view(weights)?];
         multiply(pool, *level, &mut arena.activations, &arena.gate, matrices, [&mut arena.back[..]]);
-        rows::add_rows(&mut arena.x, &mut arena.back, layer.post_ffn_norm.as_deref(), epsilon);
+        let (width, norm) = (config.width as usize, layer.post_ffn_norm.as_deref());
+        add_rows(pool, *level, &mut arena.x, &mut arena.back, width, norm, epsilon);
         Ok(())
     }
 
@@ -168,7 +170,7 @@ impl Llama {
         if arena.wanted.is_empty() {
             return Ok(());
         }
-        normed(pool, &arena.back, &self.output_norm, config.norm_epsilon, &mut arena.normed);
+        normed(pool, *level, &arena.back, &self.output_norm, config.norm_epsilon, &mut arena.normed);
         arena.logits.resize(arena.wanted.len() * vocabulary, 0.0);
         let matrices = [self.output.view(weights)?];
         multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, [&mut arena.logits[..]]);
@@ -176,6 +178,20 @@ impl Llama {
             out(*number, logits);
         }
         Ok(())
+    }
+}
+
+/// How a layer looks.
+pub(super) fn look(config: &LlamaConfig, level: Level, layer: u32) -> Attention {
+    Attention {
+        level,
+        heads: config.heads as usize,
+        kv_heads: config.kv_heads as usize,
+        width: config.head_width as usize,
+        page: PAGE,
+        window: config.window.filter(|_| config.has_window(layer)).map(|window| window as usize),
+        causal: true,
+        scale: config.score_scale(),
     }
 }
 
@@ -192,14 +208,30 @@ fn multiply<const N: usize>(
     activations.fill(pool, level, values, matrices[0].k(), exact);
     let mut outs = outs.into_iter();
     let mut jobs = matrices.map(|matrix| Job { matrix, out: outs.next().unwrap_or_default() });
-    kernels::matmul(pool, level, activations, &mut jobs);
+    kernels::matmul(pool, activations, &mut jobs);
 }
 
 /// Norms of all rows.
-fn normed(pool: &mut Pool, x: &[f32], weight: &[f32], epsilon: f32, out: &mut Vec<f32>) {
+fn normed(pool: &mut Pool, level: Level, x: &[f32], weight: &[f32], epsilon: f32, out: &mut Vec<f32>) {
     out.resize(x.len(), 0.0);
     let width = weight.len();
-    each(pool, out, width, &|row, out| rows::norm(&x[row * width..][..width], weight, epsilon, out));
+    each(pool, out, width, &|row, out| rows::norm(level, &x[row * width..][..width], weight, epsilon, out));
+}
+
+/// Adds `more` to `x`, each row normed by `weight` if there is one.
+fn add_rows(
+    pool: &mut Pool,
+    level: Level,
+    x: &mut [f32],
+    more: &mut [f32],
+    width: usize,
+    weight: Option<&[f32]>,
+    epsilon: f32,
+) {
+    if let Some(weight) = weight {
+        each(pool, more, width, &|_, more| rows::norm_heads(level, more, weight, epsilon));
+    }
+    each(pool, x, width, &|row, x| rows::add(level, x, &more[row * width..][..width]));
 }
 
 /// Gives each piece of `size`, with its number, to `work`; a few small pieces are done by the caller alone.

@@ -23,7 +23,7 @@ impl Rope {
             true => layer::vector(weights, "rope_freqs.weight", pairs)?,
             false => vec![1.0; pairs as usize],
         };
-        let mut rope = Self::plain(config.rope_base, config.rope_width);
+        let mut rope = Self::plain(config.rope_base, config);
         for (frequency, factor) in rope.frequencies.iter_mut().zip(factors) {
             *frequency /= f64::from(factor);
         }
@@ -39,10 +39,15 @@ impl Rope {
         Ok(rope)
     }
 
-    /// Nothing scaled: those of layers with a window.
-    pub(super) fn plain(base: f32, width: u32) -> Self {
+    /// Those of layers with a window: no frequency is scaled.
+    pub(super) fn of_windows(config: &LlamaConfig) -> Self {
+        Self::plain(config.local_rope_base, config)
+    }
+
+    fn plain(base: f32, config: &LlamaConfig) -> Self {
+        let width = config.rope_width;
         let frequency = |pair: u32| f64::from(base).powf(-2.0 * f64::from(pair) / f64::from(width));
-        Self { frequencies: (0..width / 2).map(frequency).collect(), magnitude: 1.0 }
+        Self { frequencies: (0..width / 2).map(frequency).collect(), magnitude: config.rope_magnitude }
     }
 
     /// YaRN: fast pairs stay, slow ones are stretched, those between are mixed.
@@ -61,7 +66,7 @@ impl Rope {
             let slow = ((pair as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
             *frequency *= slow / factor + (1.0 - slow);
         }
-        self.magnitude = (1.0 + 0.1 * factor.ln()) as f32;
+        self.magnitude *= (1.0 + 0.1 * factor.ln()) as f32;
     }
 
     /// How many pairs turn.

@@ -9,10 +9,15 @@ use serde::Deserialize;
 use super::*;
 use crate::sampler::likeliest;
 
-/// Where the oracle's two best logits are closer than this, either token is right: each side rounds activations to eight
-/// bits, llama.cpp their scales to halves too. Measured: one sum in another order flips roundings and so moves the
-/// distance of two logits by up to 0.65, with the plain floats in the middle.
-const EPSILON: f32 = 0.8;
+/// Where the oracle's two best logits are closer than this, either token is right. Both sides round activations to eight bits
+/// in blocks of 32; llama.cpp rounds their scales, its queries and its weights of attention to halves besides. One sum in
+/// another order flips roundings in thirty layers, so no narrower bound holds for every level of instructions. Measured with
+/// AVX-512: 109 of 3,374 tokens differ, the last of them where the oracle's two best are 0.60 apart.
+const EPSILON: f32 = 0.7;
+/// So far a logit of the first step may be from the oracle's.
+const FIRST: f32 = 0.8;
+/// Of all tokens, the close calls too, so many in a hundred may differ.
+const MOST_OTHERS: usize = 5;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -20,17 +25,19 @@ struct Golden {
 }
 
 #[derive(Deserialize)]
-struct Case {
-    prompt_ids: Vec<u32>,
-    tokens: Vec<u32>,
+pub(super) struct Case {
+    pub(super) prompt_ids: Vec<u32>,
+    pub(super) tokens: Vec<u32>,
     gaps: Vec<f32>,
+    /// The best of the first step.
+    first_logits: Vec<(u32, f32)>,
 }
 
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     serde_json::from_str::<Golden>(include_str!("../../../tests/golden/greedy.json")).unwrap().cases
 }
 
-fn smollm2(threads: u32, context: u32) -> Llama {
+pub(super) fn smollm2(threads: u32, context: u32) -> Llama {
     let folder = std::env::var("INNKEEPER_TEST_MODELS").expect(
         "INNKEEPER_TEST_MODELS is not set: `cargo xtask test` fetches the default models and sets it",
     );
@@ -50,6 +57,32 @@ pub(super) fn step(model: &mut Llama, work: &[(Slot, &[u32])]) -> BTreeMap<usize
 }
 
 #[test]
+fn a_step_beats_once_for_every_layer() {
+    let mut model = smollm2(1, 64);
+    let (slot, before) = (model.open(), worker::port::beats());
+    step(&mut model, &[(slot, &[1])]);
+    // Other tests of this process beat too.
+    assert!(worker::port::beats() - before >= model.layers.len() as u64);
+}
+
+#[test]
+fn a_step_that_was_left_in_the_middle_leaves_no_trace() {
+    let mut model = smollm2(1, 512);
+    let (slot, whole) = (model.open(), model.open());
+    let tokens: Vec<u32> = (1..300).collect();
+    let work = [Work { slot, tokens: &tokens, wants_logits: true }];
+    for layers in [0, 1, 17] {
+        let asked = std::cell::Cell::new(0);
+        let go_on = || asked.replace(asked.get() + 1) < layers;
+        let left = model.run_while(&work, &go_on, &mut |_, _| panic!("it has no end"));
+        assert!(matches!(left, Err(Error::Interrupted)), "{left:?}");
+        assert_eq!(asked.get(), layers + 1);
+    }
+    let again = step(&mut model, &[(slot, &tokens)]).remove(&0).unwrap();
+    assert_eq!(again, step(&mut model, &[(whole, &tokens)]).remove(&0).unwrap());
+}
+
+#[test]
 fn every_sure_token_of_every_golden_answer_is_the_likeliest_here_too() {
     let mut model = smollm2(2, 1024);
     let cases = cases();
@@ -59,17 +92,25 @@ fn every_sure_token_of_every_golden_answer_is_the_likeliest_here_too() {
         let slot = model.open();
         slots.push(slot);
         let first = step(&mut model, &[(slot, &case.prompt_ids)]).remove(&0).unwrap();
+        for (id, expected) in &case.first_logits {
+            let made = first[*id as usize];
+            assert!((made - expected).abs() < FIRST, "{made} for {expected}, token {id}");
+        }
         logits.push(first);
     }
-    let (mut compared, mut wrong) = (0, Vec::new());
+    let (mut compared, mut wrong, mut widest, mut others) = (0, Vec::new(), 0f32, 0);
     for at in 0..64 {
         let mut going = Vec::new();
         for (number, case) in cases.iter().enumerate() {
             let Some(token) = case.tokens.get(at) else { continue };
+            let same = likeliest(&logits[number]) == Some(*token);
+            if !same {
+                widest = widest.max(case.gaps[at]);
+                others += 1;
+            }
             if case.gaps[at] >= EPSILON {
                 compared += 1;
-                let made = likeliest(&logits[number]).unwrap();
-                if made != *token {
+                if !same {
                     wrong.push((number, at, case.gaps[at]));
                 }
             }
@@ -83,7 +124,10 @@ fn every_sure_token_of_every_golden_answer_is_the_likeliest_here_too() {
             logits[going[which].0] = made;
         }
     }
-    assert!(compared > 2000, "only {compared} tokens were compared");
+    let all: usize = cases.iter().map(|case| case.tokens.len()).sum();
+    println!("{others} of {all} tokens differ, the last of them where the two best are {widest} apart");
+    assert!(others * 100 < all * MOST_OTHERS, "{others} of {all} tokens differ");
+    assert!(compared > 2400, "only {compared} tokens were compared");
     assert!(wrong.is_empty(), "of {compared} tokens these differ: {wrong:?}");
 }
 
@@ -144,11 +188,97 @@ proptest! {
 }
 
 #[test]
+fn new_pages_of_a_growing_context_allocate_nothing_whatever_the_threads() {
+    for threads in [1, 2, 3] {
+        let mut model = smollm2(threads, 1024);
+        let slot = model.open();
+        step(&mut model, &[(slot, &[1; 250])]);
+        // The first by itself, whose logits need room. Then two pages begin.
+        step(&mut model, &[(slot, &[1])]);
+        let before = crate::allocations::so_far();
+        for _ in 0..270 {
+            model.run(&[Work { slot, tokens: &[1], wants_logits: true }], &mut |_, _| {}).unwrap();
+        }
+        assert_eq!(crate::allocations::so_far() - before, 0, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_step_that_is_no_larger_than_one_before_allocates_nothing() {
+    let mut model = smollm2(1, 512);
+    let (first, second) = (model.open(), model.open());
+    let tokens = [1; 40];
+    let work = |slot, tokens| Work { slot, tokens, wants_logits: true };
+    // The first step is the largest; the pages of both sequences hold all that follows.
+    for (number, rows) in [40, 40, 1, 6, 1].into_iter().enumerate() {
+        let before = crate::allocations::so_far();
+        let mut seen = 0;
+        model
+            .run(&[work(first, &tokens[..rows]), work(second, &tokens[..1])], &mut |_, logits| {
+                seen += logits.len();
+            })
+            .unwrap();
+        let made = crate::allocations::so_far() - before;
+        assert_eq!(seen, 2 * 49_152);
+        assert_eq!(made > 0, number == 0, "{made} allocations in step {number} of {rows} rows");
+    }
+}
+
+/// Memory of this process that is no file's.
+fn private_bytes() -> u64 {
+    let smaps = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = smaps.lines().find(|line| line.starts_with("Pss_Anon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_sequence_that_was_cut_within_a_page_tells_what_it_still_holds() {
+    let mut model = smollm2(1, 512);
+    let position = position_bytes(&model.config);
+    let slot = model.open();
+    step(&mut model, &[(slot, &[1; 250])]);
+    let before = private_bytes();
+    assert_eq!(model.held_bytes(slot), 256 * position);
+    assert_eq!(model.truncate(slot, 10), 10);
+    // Nothing was given back, so nothing else may be said.
+    assert_eq!(model.held_bytes(slot), 256 * position);
+    assert!(private_bytes() > before - 100 * position);
+    step(&mut model, &[(slot, &[1; 300])]);
+    model.truncate(slot, 200);
+    assert_eq!(model.held_bytes(slot), 256 * position);
+}
+
+#[test]
+fn a_branch_goes_on_as_its_origin_would_and_leaves_it_alone() {
+    let mut model = smollm2(2, 512);
+    let prompt = &cases()[0].prompt_ids;
+    let text: Vec<u32> = prompt.iter().copied().cycle().take(300).collect();
+    let origin = model.open();
+    step(&mut model, &[(origin, &text)]);
+    for keep in [7, 64, 270] {
+        let (branch, kept) = model.branch(origin, keep);
+        assert_eq!(kept, keep);
+        let held = model.held_bytes(branch);
+        assert_eq!(held, keep.next_multiple_of(64) as u64 * position_bytes(&model.config));
+        let other = model.open();
+        let made = step(&mut model, &[(branch, &prompt[..5]), (other, &text[..keep])]).remove(&0).unwrap();
+        let expected = step(&mut model, &[(other, &prompt[..5])]).remove(&0).unwrap();
+        assert_eq!(made, expected);
+        model.close(branch);
+        model.close(other);
+    }
+    let fresh = model.open();
+    step(&mut model, &[(fresh, &text)]);
+    let both = step(&mut model, &[(origin, &[5]), (fresh, &[5])]);
+    assert_eq!(both[&0], both[&1]);
+}
+
+#[test]
 fn a_closed_sequence_holds_nothing_and_its_slot_is_used_again() {
     let mut model = smollm2(1, 512);
     let slot = model.open();
     step(&mut model, &[(slot, &[1, 2, 3])]);
-    assert_eq!(model.held_bytes(slot), 3 * position_bytes(&model.config));
+    assert_eq!(model.held_bytes(slot), 64 * position_bytes(&model.config));
     model.close(slot);
     assert_eq!(model.held_bytes(slot), 0);
     assert_eq!(model.open(), slot);

@@ -25,6 +25,7 @@ impl Walk {
         }
         self.look_at_outcomes();
         self.look_at_house();
+        self.look_at_guests();
         self.look_at_ledger();
     }
 
@@ -55,6 +56,7 @@ impl Walk {
                     let least = deadlines.cancel.min(deadlines.shutdown_cancel);
                     assert!(users == 0 || cut.is_some_and(|cut| cut >= least), "{model} was in use");
                 }
+                self.guests_of_rest(order.epoch);
                 self.workers.insert(order.epoch, (model, Life::Going));
             }
             _ => {}
@@ -76,6 +78,7 @@ impl Walk {
                 let (model, life) = self.workers[epoch];
                 assert_eq!(life, Life::Ready);
                 self.held.push((*ticket, model, *epoch));
+                self.guests.granted(*ticket, *epoch);
             }
         }
         self.rig.outcomes.clear();

@@ -41,6 +41,9 @@ impl Walk {
         let anyway = worker.loaded_for.0 == "asked, anyway";
         let limit = house.config.ram_limit_bytes;
         assert!(anyway || house.reserved() <= limit, "{} of {limit} are reserved", house.reserved());
+        if worker.gpu.is_some() {
+            self.look_at_gpu(anyway);
+        }
         let Some(sample) = &house.sample else { return };
         let measured = |worker: &Worker| {
             let seen = sample.workers.iter().find(|(pid, _)| Some(*pid) == worker.pid);
@@ -51,6 +54,23 @@ impl Walk {
         let kept_back = if anyway { 512 * MIB } else { 1024 * MIB };
         let available = sample.host.memory_available_bytes;
         assert!(to_come + kept_back <= available, "{to_come} to come of {available} available");
+    }
+
+    /// The same of the GPU, of which nothing is promised before it was measured.
+    fn look_at_gpu(&self, anyway: bool) {
+        let house = &self.rig.house;
+        let sample = house.sample.as_ref().expect("a GPU was promised that nobody had seen");
+        let gpu = sample.gpus.first().expect("a GPU was promised that is not there");
+        let reserved = house.reserved_of_gpu(0);
+        assert!(anyway || reserved <= 900 * MIB, "{reserved} of its limit are reserved");
+        let taken = |worker: &Worker| -> u64 {
+            let uses = sample.gpu_uses.iter().filter(|held| Some(held.pid) == worker.pid);
+            uses.filter_map(|held| held.bytes).sum()
+        };
+        let workers = house.models.values().filter_map(|record| record.state.worker());
+        let to_come: u64 = workers.map(|one| one.reserved_of_gpu(0).saturating_sub(taken(one))).sum();
+        let free = gpu.memory_total_bytes - gpu.memory_used_bytes;
+        assert!(to_come + 20 * MIB <= free, "{to_come} to come of {free} that are free on it");
     }
 
     /// Who is pushed out was idle, not pinned, and had been there for its least stay; none of them goes in vain.
@@ -88,13 +108,17 @@ impl Walk {
         if !plenty || before.sample != house.sample {
             return;
         }
-        let need =
-            house.models[&wants.parse::<ModelId>().unwrap()].in_line().expect("it waits for the room").need;
+        let line = house.models[&wants.parse::<ModelId>().unwrap()].in_line().expect("it waits for the room");
+        let need = line.need.ram;
         let leaving = |record: &&Record| matches!(record.state, State::Draining(_) | State::Unloading(_));
         let leaving: u64 =
             house.models.values().filter(leaving).map(|r| r.state.worker().unwrap().reserved()).sum();
         let have = (house.config.ram_limit_bytes + leaving).saturating_sub(house.reserved());
         for (victim, worker) in went {
+            if line.need.gpu.is_some() && worker.gpu.is_some() {
+                // It may be the GPU that is lacking.
+                continue;
+            }
             assert!(have.saturating_sub(worker.reserved()) < need, "{victim} goes in vain for {wants}");
         }
     }

@@ -30,8 +30,21 @@ enum Has {
     Cut(&'static [u8], usize),
     /// The beginning, then nothing any more.
     Silence(&'static [u8]),
+    /// These bytes, in a repository that has another name now, told as such an address.
+    Renamed(&'static [u8], Address),
     /// Nothing for this reader.
     Status(&'static str),
+}
+
+/// How a redirect names the place.
+#[derive(Clone, Copy)]
+enum Address {
+    Path,
+    Whole,
+    /// On another host, which says no digest either.
+    Elsewhere,
+    /// Round and round.
+    Itself,
 }
 
 impl Lookalike {
@@ -77,8 +90,27 @@ fn request(stream: &TcpStream) -> Option<(String, Option<String>)> {
 }
 
 fn answer(mut stream: &TcpStream, line: &str, has: Has, port: u16) {
+    if let Has::Renamed(_, to) = has
+        && (line.contains("/a/b/") || matches!(to, Address::Itself))
+    {
+        let place = "new/name/resolve/main/m.gguf";
+        let location = match to {
+            Address::Path | Address::Itself => format!("/{place}"),
+            Address::Whole => format!("http://127.0.0.1:{port}/{place}"),
+            Address::Elsewhere => format!("http://localhost:{port}/{place}"),
+        };
+        let _ = write!(
+            stream,
+            "HTTP/1.1 307 Moved\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        return;
+    }
     let bytes = match has {
-        Has::Right(bytes) | Has::Wrong(bytes) | Has::Cut(bytes, _) | Has::Silence(bytes) => bytes,
+        Has::Renamed(bytes, _)
+        | Has::Right(bytes)
+        | Has::Wrong(bytes)
+        | Has::Cut(bytes, _)
+        | Has::Silence(bytes) => bytes,
         Has::Status(status) => {
             let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             return;
@@ -146,6 +178,39 @@ fn all_parts_of_a_split_file_come() {
 #[test]
 fn bytes_that_are_not_those_that_the_hub_told_are_refused() {
     assert!(matches!(pulled(Has::Wrong(MODEL)), Err(StoreError::WrongFile { .. })));
+}
+
+#[test]
+fn a_renamed_repositorys_file_is_still_checked_and_what_cannot_be_checked_is_refused() {
+    for address in [Address::Path, Address::Whole] {
+        let lookalike = Lookalike::open(Has::Renamed(MODEL, address));
+        let got = pull(&lookalike.hub(), "hf:a/b:m.gguf", &Cancel::default()).unwrap();
+        assert_eq!(got, [MODEL]);
+        let heads: Vec<_> = lookalike.asked.try_iter().filter(|(line, _)| line.starts_with("HEAD")).collect();
+        assert!(heads[1].0.contains("/new/name/") && heads[1].1.is_some(), "{heads:?}");
+    }
+    for address in [Address::Elsewhere, Address::Itself] {
+        let error = pulled(Has::Renamed(MODEL, address)).unwrap_err();
+        assert!(error.to_string().contains("does not say what the file must be"), "{error}");
+    }
+}
+
+#[test]
+fn the_thread_that_reads_a_silent_line_ends_soon_after() {
+    let lookalike = Lookalike::open(Has::Silence(MODEL));
+    let hub = lookalike.hub();
+    let place = Place::read("a/b:m.gguf").unwrap();
+    let mut incoming = Incoming::start(hub.open(&hub.agent(), &place).unwrap(), hub.stall).unwrap();
+    let given_up = loop {
+        match incoming.read(&mut [0; 64]) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => break error,
+            _ => {}
+        }
+    };
+    assert_eq!(given_up.kind(), io::ErrorKind::TimedOut);
+    let left = Duration::from_secs(10);
+    assert!(matches!(incoming.chunks.recv_timeout(left), Ok(Err(_))), "its own read has an end");
+    assert!(matches!(incoming.chunks.recv_timeout(left), Err(RecvTimeoutError::Disconnected)));
 }
 
 #[test]

@@ -1,15 +1,19 @@
-//! AVX2 and FMA, one block of 32 at a time, on the blocks as they lie in the file.
+//! AVX2 and FMA, one block of 32 at a time, on the blocks as they lie in the file; for many rows of activations, on blocks
+//! that are unpacked once ([`mod@panel`]).
 
 #![expect(unsafe_code, reason = "vector instructions; each function says what it needs")]
+
+mod panel;
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::activations::Activations;
+use crate::attention::{KEY_BLOCK, Soft, plain_scores, plain_weigh};
 use crate::blocks::{Kind, scales_and_minima};
-use crate::half::from_half;
 use crate::kinds::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, with_kind};
 use crate::matmul::{Matrix, Out};
+pub(crate) use panel::panel;
 
 /// Whether this machine has what the functions here need.
 pub(crate) fn available() -> bool {
@@ -50,65 +54,98 @@ unsafe fn quantised_rows<const K: u8, const M: usize>(
     first: usize,
     out: &Out,
 ) {
-    let (values, bytes) = matrix.kind().block();
     for column in columns {
-        let row = matrix.row(column);
-        let mut sums = Sums { products: [_mm256_setzero_ps(); M], minima: [0.0; M] };
-        for (number, block) in row.chunks_exact(bytes).enumerate() {
-            let at = number * (values / 32);
-            // SAFETY: the block is whole, and the activations have as many blocks as the row.
-            unsafe {
-                match K {
-                    Q4K | Q5K => super_block::<K, M>(block, x, first, at, &mut sums),
-                    Q6K => six_bits(block, x, first, at, &mut sums),
-                    _ => small_block::<K, M>(block, x, first, at, &mut sums),
-                }
-            }
-        }
-        for m in 0..M {
-            // SAFETY: the column is the caller's alone.
-            unsafe { out.put((first + m) * matrix.n() + column, add_up(sums.products[m]) + sums.minima[m]) };
+        let mut sums = Sums::<M>::none();
+        // SAFETY: the caller's promise; the activations have as many blocks as the row.
+        unsafe {
+            each_part::<K>(matrix, column, &mut |part, at| sums.add::<K>(&part, x, first, at));
+            sums.put(matrix.n(), column, first, out);
         }
     }
 }
 
-struct Sums<const M: usize> {
+/// Calls `take` with every 32 values of a row of weights and their number.
+///
+/// # Safety
+/// The machine must have what [`available`] asks for; the matrix must be of the format `K`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn each_part<const K: u8>(
+    matrix: &Matrix<'_>,
+    column: usize,
+    take: &mut impl FnMut(Part, usize),
+) {
+    let (values, bytes) = matrix.kind().block();
+    for (number, block) in matrix.row(column).chunks_exact(bytes).enumerate() {
+        let at = number * (values / 32);
+        // SAFETY: the block is whole.
+        unsafe {
+            match K {
+                Q4K | Q5K => super_block::<K>(block, at, take),
+                Q6K => six_bits(block, at, take),
+                _ => small_block::<K>(block, at, take),
+            }
+        }
+    }
+}
+
+/// Thirty-two weights, the scale of each lane of four, and the minimum.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    weights: __m256i,
+    scale: __m256,
+    minimum: f32,
+}
+
+pub(super) struct Sums<const M: usize> {
     products: [__m256; M],
     minima: [f32; M],
 }
 
 impl<const M: usize> Sums<M> {
-    /// Adds the block number `at` of the row: weights, the scale of each lane, and the minimum. Signed weights change
-    /// sides of the sign with the activations, because the instruction wants one side unsigned.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn none() -> Self {
+        Self { products: [_mm256_setzero_ps(); M], minima: [0.0; M] }
+    }
+
+    /// Adds the products of the block number `at` of a row. Signed weights change sides of the sign with the activations,
+    /// because the instruction wants one side unsigned.
     ///
     /// # Safety
     /// The machine must have what [`available`] asks for; `at` must be a block of `x`, `first + M` its rows.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn add<const SIGNED: bool>(
-        &mut self,
-        weights: __m256i,
-        scale: __m256,
-        minimum: f32,
-        x: &Activations,
-        first: usize,
-        at: usize,
-    ) {
+    pub(super) unsafe fn add<const K: u8>(&mut self, part: &Part, x: &Activations, first: usize, at: usize) {
+        let weights = part.weights;
         for m in 0..M {
             // SAFETY: the caller's promise.
             unsafe {
                 let q = _mm256_loadu_si256(x.q.as_ptr().add((first + m) * x.q_stride() + at * 32).cast());
-                let pairs = if SIGNED {
+                let pairs = if matches!(K, Q8_0 | Q6K) {
                     _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(q, weights))
                 } else {
                     _mm256_maddubs_epi16(weights, q)
                 };
                 let products = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
                 let place = (first + m) * x.d_stride() + at;
-                let scale = _mm256_mul_ps(scale, _mm256_set1_ps(*x.d.get_unchecked(place)));
+                let scale = _mm256_mul_ps(part.scale, _mm256_set1_ps(*x.d.get_unchecked(place)));
                 self.products[m] = _mm256_fmadd_ps(products, scale, self.products[m]);
-                self.minima[m] += minimum * *x.s.get_unchecked(place);
+                self.minima[m] += part.minimum * *x.s.get_unchecked(place);
             }
+        }
+    }
+
+    /// Writes the sums to a column of rows of `n`.
+    ///
+    /// # Safety
+    /// The column must be the caller's alone, and `first + M` must not exceed the rows.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn put(&self, n: usize, column: usize, first: usize, out: &Out) {
+        for m in 0..M {
+            // SAFETY: the caller's promise.
+            unsafe { out.put((first + m) * n + column, add_up(self.products[m]) + self.minima[m]) };
         }
     }
 }
@@ -137,31 +174,27 @@ fn fifth(bits: u32) -> __m256i {
     _mm256_and_si256(set, _mm256_set1_epi8(16))
 }
 
+#[inline]
+#[target_feature(enable = "f16c")]
 fn half_at(block: &[u8], at: usize) -> f32 {
-    from_half(u16::from_le_bytes([block[at], block[at + 1]]))
+    let bits = u16::from_le_bytes([block[at], block[at + 1]]);
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
 }
 
 /// A block of 32.
 ///
 /// # Safety
-/// As for [`Sums::add`]; the block must be whole.
+/// The machine must have what [`available`] asks for; the block must be whole.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn small_block<const K: u8, const M: usize>(
-    block: &[u8],
-    x: &Activations,
-    first: usize,
-    at: usize,
-    sums: &mut Sums<M>,
-) {
+unsafe fn small_block<const K: u8>(block: &[u8], at: usize, take: &mut impl FnMut(Part, usize)) {
     let d = half_at(block, 0);
     let scale = _mm256_set1_ps(d);
     // SAFETY: the block's last sixteen bytes are nibbles, or its last 32 are the weights; fifth bits stand before them.
     unsafe {
         if K == Q8_0 {
             let weights = _mm256_loadu_si256(block.as_ptr().add(2).cast());
-            sums.add::<true>(weights, scale, 0.0, x, first, at);
-            return;
+            return take(Part { weights, scale, minimum: 0.0 }, at);
         }
         let low = nibbles(block.as_ptr().add(block.len() - 16));
         let bits = |from: usize| block.as_ptr().add(from).cast::<u32>().read_unaligned();
@@ -172,7 +205,7 @@ unsafe fn small_block<const K: u8, const M: usize>(
             Q5_1 => (_mm256_or_si256(low, fifth(bits(4))), half_at(block, 2)),
             _ => return,
         };
-        sums.add::<false>(weights, scale, minimum, x, first, at);
+        take(Part { weights, scale, minimum }, at);
     }
 }
 
@@ -182,13 +215,7 @@ unsafe fn small_block<const K: u8, const M: usize>(
 /// As for [`small_block`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn super_block<const K: u8, const M: usize>(
-    block: &[u8],
-    x: &Activations,
-    first: usize,
-    at: usize,
-    sums: &mut Sums<M>,
-) {
+unsafe fn super_block<const K: u8>(block: &[u8], at: usize, take: &mut impl FnMut(Part, usize)) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));
     let (scales, minima) = scales_and_minima(&block[4..16]);
     let start = if K == Q5K { 48 } else { 16 };
@@ -208,7 +235,7 @@ unsafe fn super_block<const K: u8, const M: usize>(
                     weights = _mm256_or_si256(weights, bit);
                 }
                 let scale = _mm256_set1_ps(d * f32::from(scales[j]));
-                sums.add::<false>(weights, scale, -dmin * f32::from(minima[j]), x, first, at + j);
+                take(Part { weights, scale, minimum: -dmin * f32::from(minima[j]) }, at + j);
             }
         }
     }
@@ -220,13 +247,7 @@ unsafe fn super_block<const K: u8, const M: usize>(
 /// As for [`small_block`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn six_bits<const M: usize>(
-    block: &[u8],
-    x: &Activations,
-    first: usize,
-    at: usize,
-    sums: &mut Sums<M>,
-) {
+unsafe fn six_bits(block: &[u8], at: usize, take: &mut impl FnMut(Part, usize)) {
     let d = half_at(block, 208);
     let scale = |n: usize| _mm_set1_ps(d * f32::from(block[192 + n].cast_signed()));
     for j in 0..8 {
@@ -241,7 +262,7 @@ unsafe fn six_bits<const M: usize>(
             let weights = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(15)), high);
             let weights = _mm256_sub_epi8(weights, _mm256_set1_epi8(32));
             let scale = _mm256_set_m128(scale(2 * j + 1), scale(2 * j));
-            sums.add::<true>(weights, scale, 0.0, x, first, at + j);
+            take(Part { weights, scale, minimum: 0.0 }, at + j);
         }
     }
 }
@@ -312,50 +333,29 @@ unsafe fn float_rows<const F: u8, const M: usize>(
     }
 }
 
-/// The products of one query with the keys of a page, one a position.
-///
-/// # Safety
-/// The machine must have what [`available`] asks for; `query` has `width` values, a multiple of 8, and `keys` at least
-/// `width` halves for each entry of `out`.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn scores(query: &[f32], keys: &[u16], width: usize, out: &mut [f32]) {
-    for (out, key) in out.iter_mut().zip(keys.chunks_exact(width)) {
-        let mut sum = _mm256_setzero_ps();
-        for at in (0..width).step_by(8) {
-            // SAFETY: `at + 8` does not exceed `width`, which both slices have.
-            unsafe {
-                let k = eight::<1>(key.as_ptr().add(at).cast());
-                sum = _mm256_fmadd_ps(_mm256_loadu_ps(query.as_ptr().add(at)), k, sum);
-            }
-        }
-        *out = add_up(sum);
-    }
-}
-
-/// Adds the values of a page, each by its weight, to `out`.
-///
-/// # Safety
-/// As for [`scores`], with `out` in the query's and `values` in the keys' place.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn weigh(weights: &[f32], values: &[u16], width: usize, out: &mut [f32]) {
-    for at in (0..width).step_by(8) {
-        // SAFETY: `at + 8` does not exceed `width`.
-        unsafe {
-            let mut sum = _mm256_loadu_ps(out.as_ptr().add(at));
-            for (weight, value) in weights.iter().zip(values.chunks_exact(width)) {
-                let v = eight::<1>(value.as_ptr().add(at).cast());
-                sum = _mm256_fmadd_ps(_mm256_set1_ps(*weight), v, sum);
-            }
-            _mm256_storeu_ps(out.as_mut_ptr().add(at), sum);
-        }
-    }
-}
-
-/// [`crate::attention::exponents`] with vectors.
+/// [`plain_scores`] with vectors.
 ///
 /// # Safety
 /// The machine must have what [`available`] asks for.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn exponents(scores: &mut [f32], highest: f32, scale: f32) -> f32 {
-    crate::attention::exponents(scores, highest, scale)
+pub(crate) unsafe fn scores(query: &[f32], keys: &[f32], scores: &mut [f32; KEY_BLOCK]) {
+    plain_scores(query, keys, scores);
+}
+
+/// [`plain_weigh`] with vectors.
+///
+/// # Safety
+/// The machine must have what [`available`] asks for.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) unsafe fn weigh(weights: &[f32], values: &[f32], out: &mut [f32]) {
+    plain_weigh(weights, values, out);
+}
+
+/// [`crate::attention::soften`] with vectors.
+///
+/// # Safety
+/// The machine must have what [`available`] asks for.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) unsafe fn soften(scores: &mut [f32], scale: f32) -> Soft {
+    crate::attention::soften(scores, scale)
 }

@@ -1,0 +1,68 @@
+//! The softmax of one query over one page, and the exponential that it is made of.
+
+/// What a query has seen of the positions so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Soft {
+    /// The highest score.
+    pub(crate) highest: f32,
+    /// The sum of e to the (score - highest).
+    pub(crate) sum: f32,
+}
+
+impl Soft {
+    /// Nothing seen.
+    pub(crate) const NOTHING: Self = Self { highest: f32::NEG_INFINITY, sum: 0.0 };
+}
+
+/// Makes weights of scores, e to the (score - highest) * scale.
+#[inline(always)]
+pub(crate) fn soften(scores: &mut [f32], scale: f32) -> Soft {
+    let highest = highest(scores);
+    let mut lanes = [0f32; 16];
+    // Parts of a known length become vectors; a loop over parts that may be shorter does not.
+    let (whole, rest) = scores.as_chunks_mut::<16>();
+    for part in whole {
+        for (score, lane) in part.iter_mut().zip(&mut lanes) {
+            *score = exp((*score - highest) * scale);
+            *lane += *score;
+        }
+    }
+    for (score, lane) in rest.iter_mut().zip(&mut lanes) {
+        *score = exp((*score - highest) * scale);
+        *lane += *score;
+    }
+    Soft { highest, sum: lanes.iter().sum() }
+}
+
+#[inline(always)]
+fn highest(scores: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (whole, rest) = scores.as_chunks::<16>();
+    for part in whole {
+        for (lane, score) in lanes.iter_mut().zip(part) {
+            *lane = if *score > *lane { *score } else { *lane };
+        }
+    }
+    for (lane, score) in lanes.iter_mut().zip(rest) {
+        *lane = if *score > *lane { *score } else { *lane };
+    }
+    lanes.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
+}
+
+/// e to the x, within four parts in ten million, in a form that the compiler makes vectors of. x = n ln 2 + r: 2^n goes
+/// into the exponent, e^r is a polynomial. Source of the coefficients: Moshier's Cephes, `expf`.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    let x = x.clamp(-87.0, 88.0);
+    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the last bits.
+    let whole = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = whole - 12_582_912.0;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    (p * r * r + r + 1.0) * f32::from_bits(whole.to_bits().wrapping_sub(0x4b40_0000 - 127) << 23)
+}

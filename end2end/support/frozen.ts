@@ -1,0 +1,39 @@
+// A load that stands still, so that what is shown and offered meanwhile can be looked at: its worker is stopped.
+import { readFileSync, readdirSync } from 'node:fs';
+import { expect } from '@playwright/test';
+import type { Answer, Server } from './server.ts';
+
+/** A load whose worker has been stopped on the way, and the answer of the load itself. */
+export async function frozen(server: Server, id = 'smollm2'): Promise<{ pid: number; loading: Promise<Answer> }> {
+  // Workers that only looked into files have gone by then.
+  await expect.poll(() => server.workers()).toEqual([]);
+  for (let attempt = 0; attempt < 20; attempt += 1) {
+    const loading = server.post('/manage/load', { model: id });
+    let over = false;
+    loading.finally(() => (over = true));
+    while (!over) {
+      const [pid] = children(server.pid);
+      if (pid !== undefined) process.kill(pid, 'SIGSTOP');
+      await new Promise((resolve) => setImmediate(resolve));
+      // One that is known by its number has become a worker: before that even the server waits for it.
+      const { state, instances } = await server.model(id);
+      if (pid !== undefined && state === 'loading' && instances[0]?.pid === pid) return { pid, loading };
+      if (pid !== undefined) process.kill(pid, 'SIGCONT');
+    }
+    // The load was faster; it is tried again.
+    await loading;
+    await server.post('/manage/unload', { model: id });
+  }
+  throw new Error('no load could be stopped on its way');
+}
+
+/** Processes that this one has started itself; quicker to ask than all descendants. */
+function children(pid: number): number[] {
+  try {
+    const tasks = readdirSync(`/proc/${pid}/task`);
+    return tasks.flatMap((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number));
+  } catch {
+    // A thread ended meanwhile.
+    return [];
+  }
+}
