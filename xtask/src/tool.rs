@@ -77,7 +77,8 @@ impl Tool {
             return String::from_utf8(output.stdout)
                 .with_context(|| format!("{self} does not answer in UTF-8"));
         }
-        self.failed(&format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end()))
+        let [said, complained] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        self.failed(&format!("{}\n{}\n{}", output.status, said.trim_end(), complained.trim_end()))
     }
 
     /// Runs it and returns what it says; its complaints are shown as they come.

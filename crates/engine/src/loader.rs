@@ -215,6 +215,13 @@ impl Engine for LoadedModel {
         }
     }
 
+    fn kept_bytes(&self) -> u64 {
+        match &self.0 {
+            Loaded::Chat(chat) => chat.kept_bytes(),
+            Loaded::Embedding { .. } => 0,
+        }
+    }
+
     fn is_full(&self) -> bool {
         let most = match &self.0 {
             Loaded::Chat(_) => crate::chat::PAGE,

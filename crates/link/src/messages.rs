@@ -415,10 +415,18 @@ pub enum FromWorker {
         /// Grows with each tensor loaded, each prefill chunk, each token: progress, as apart from liveness.
         step: u64,
     },
-    /// The worker holds noticeably more than ever before, by its own count, or has taken its largest step.
+    /// The worker holds noticeably more than ever before, by its own count.
     Peak {
         /// Private bytes at the most, if only for a moment.
         bytes: u64,
+    },
+    /// The worker has nothing to do, and something of this differs from when it last had nothing to do. All of one moment:
+    /// what is measured from outside belongs to a moment before or after what is kept.
+    AtRest {
+        /// Private bytes beyond those at ready, by its own count.
+        grown_bytes: u64,
+        /// Private bytes that are kept for sessions.
+        kept_bytes: u64,
         /// Whether it has taken the largest step that there is.
         full: bool,
     },

@@ -139,7 +139,12 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
         (".*", any::<u64>())
             .prop_map(|(session, released_bytes)| FromWorker::SessionEnded { session, released_bytes }),
         any::<(u64, u64)>().prop_map(|(n, step)| FromWorker::Pong { n, step }),
-        any::<(u64, bool)>().prop_map(|(bytes, full)| FromWorker::Peak { bytes, full }),
+        any::<u64>().prop_map(|bytes| FromWorker::Peak { bytes }),
+        any::<(u64, u64, bool)>().prop_map(|(grown_bytes, kept_bytes, full)| FromWorker::AtRest {
+            grown_bytes,
+            kept_bytes,
+            full
+        }),
     ]
 }
 

@@ -89,7 +89,8 @@ pub(crate) enum Heard {
     Released(Release),
     Stuck { pid: u32 },
     Held { session: String, bytes: u64 },
-    Peak { bytes: u64, full: bool },
+    Peak { bytes: u64 },
+    AtRest { grown_bytes: u64, kept_bytes: u64, full: bool },
 }
 
 impl Heard {
@@ -103,7 +104,10 @@ impl Heard {
             News::Released(release) => (Self::Released(release), None),
             News::Stuck { pid } => (Self::Stuck { pid }, None),
             News::Held { session, bytes } => (Self::Held { session, bytes }, None),
-            News::Peak { bytes, full } => (Self::Peak { bytes, full }, None),
+            News::Peak { bytes } => (Self::Peak { bytes }, None),
+            News::AtRest { grown_bytes, kept_bytes, full } => {
+                (Self::AtRest { grown_bytes, kept_bytes, full }, None)
+            }
         }
     }
 }

@@ -38,10 +38,12 @@ pub(crate) fn at_ready(
     }
 }
 
-/// An instance while nobody is served, so that what it keeps is known.
+/// An instance while it has nothing to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AtRest {
-    /// Of its private bytes, kept for sessions.
+    /// Private bytes beyond those at ready.
+    pub(crate) grown: u64,
+    /// Private bytes that are kept for sessions.
     pub(crate) kept: u64,
     /// Where it has taken the largest step that there is: what had been predicted with so much kept.
     pub(crate) full: Option<u64>,
@@ -49,27 +51,22 @@ pub(crate) struct AtRest {
 
 /// An instance holds so many private bytes, or has held them for a moment. Returns whether anything worth writing down was
 /// learned.
-pub(crate) fn seen(
-    lessons: &mut [Lesson],
-    (device, context): (&str, u32),
-    private: u64,
-    at_rest: Option<AtRest>,
-) -> bool {
-    let of = |lesson: &&mut Lesson| lesson.device == device && lesson.context == context;
-    let Some(lesson) = lessons.iter_mut().find(of) else { return false };
-    let mut learned = false;
-    if grew(private, lesson.peak_bytes) {
-        lesson.peak_bytes = private;
-        learned = true;
-    }
-    at_rest.map_or(learned, |at_rest| rested(lesson, private, at_rest) || learned)
+pub(crate) fn peaked(lessons: &mut [Lesson], of: (&str, u32), private: u64) -> bool {
+    let Some(lesson) = exactly(lessons, of).filter(|lesson| grew(private, lesson.peak_bytes)) else {
+        return false;
+    };
+    lesson.peak_bytes = private;
+    true
 }
 
-fn rested(lesson: &mut Lesson, private: u64, AtRest { kept, full }: AtRest) -> bool {
+/// An instance has nothing to do. Returns the same.
+pub(crate) fn rested(lessons: &mut [Lesson], of: (&str, u32), AtRest { grown, kept, full }: AtRest) -> bool {
+    let Some(lesson) = exactly(lessons, of) else { return false };
     // What small talk leaves says nothing of the cap, and takes back nothing that was learned of it.
     if full.is_none() && lesson.full {
         return false;
     }
+    let private = lesson.ready_bytes.saturating_add(grown);
     let more_at_rest = kept == lesson.rest_held_bytes && grew(private, lesson.rest_bytes);
     let first = full.is_some() && !lesson.full;
     let news = first || grew(kept, lesson.rest_held_bytes) || more_at_rest;
@@ -84,6 +81,10 @@ fn rested(lesson: &mut Lesson, private: u64, AtRest { kept, full }: AtRest) -> b
         lesson.peak_error_percent = Some(now);
     }
     news || moved
+}
+
+fn exactly<'a>(lessons: &'a mut [Lesson], (device, context): (&str, u32)) -> Option<&'a mut Lesson> {
+    lessons.iter_mut().find(|lesson| lesson.device == device && lesson.context == context)
 }
 
 fn grew(new: u64, old: u64) -> bool {
@@ -131,14 +132,14 @@ mod tests {
     #[test]
     fn the_peak_is_the_most_ever_seen_and_rest_is_where_most_was_kept() {
         let mut lessons = Vec::new();
-        assert!(!seen(&mut lessons, CPU, 500, None), "nothing is known of it");
+        assert!(!peaked(&mut lessons, CPU, 500), "nothing is known of it");
         at_ready(&mut lessons, CPU, 100, 100, 100);
-        assert!(seen(&mut lessons, CPU, 500, None));
-        assert!(!seen(&mut lessons, CPU, 505, None), "nothing to speak of");
-        let kept = |kept| Some(AtRest { kept, full: None });
-        assert!(seen(&mut lessons, CPU, 400, kept(200)));
-        assert!(!seen(&mut lessons, CPU, 300, kept(100)), "less was kept");
-        assert!(seen(&mut lessons, CPU, 420, kept(200)));
+        assert!(peaked(&mut lessons, CPU, 500));
+        assert!(!peaked(&mut lessons, CPU, 505), "nothing to speak of");
+        let mut rested = |grown, kept| rested(&mut lessons, CPU, AtRest { grown, kept, full: None });
+        assert!(rested(300, 200));
+        assert!(!rested(200, 100), "less was kept");
+        assert!(rested(320, 200));
         let lesson = &lessons[0];
         assert_eq!((lesson.peak_bytes, lesson.rest_bytes, lesson.rest_held_bytes), (500, 420, 200));
     }
@@ -148,13 +149,13 @@ mod tests {
      {
         let mut lessons = Vec::new();
         at_ready(&mut lessons, CPU, 100, 100, 100);
-        assert!(seen(&mut lessons, CPU, 170, Some(AtRest { kept: 60, full: None })));
-        assert!(seen(&mut lessons, CPU, 150, Some(AtRest { kept: 0, full: Some(165) })));
+        assert!(rested(&mut lessons, CPU, AtRest { grown: 70, kept: 60, full: None }));
+        assert!(rested(&mut lessons, CPU, AtRest { grown: 50, kept: 0, full: Some(165) }));
         let lesson = &lessons[0];
         assert_eq!((lesson.rest_bytes, lesson.rest_held_bytes, lesson.full), (150, 0, true));
         assert!((lesson.peak_error_percent.unwrap() - 10.0).abs() < 1e-9);
-        assert!(!seen(&mut lessons, CPU, 160, Some(AtRest { kept: 60, full: None })), "small talk");
-        assert!(seen(&mut lessons, CPU, 150, Some(AtRest { kept: 0, full: Some(150) })));
+        assert!(!rested(&mut lessons, CPU, AtRest { grown: 60, kept: 60, full: None }), "small talk");
+        assert!(rested(&mut lessons, CPU, AtRest { grown: 50, kept: 0, full: Some(150) }));
         assert!(lessons[0].peak_error_percent.unwrap().abs() < 1e-9, "it is of the last load");
     }
 

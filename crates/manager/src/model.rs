@@ -138,8 +138,6 @@ pub(crate) struct Worker {
     pub(crate) tokens_per_second: Option<f64>,
     /// What it keeps for sessions, by their key.
     pub(crate) held: BTreeMap<String, u64>,
-    /// Whether it has taken the largest step that there is.
-    pub(crate) full: bool,
 }
 
 impl Worker {
@@ -171,32 +169,28 @@ impl Worker {
 }
 
 impl Record {
-    /// Learns from what the instance holds; `measured` in private bytes. Whether it is worth writing down.
-    pub(crate) fn learn(&mut self, measured: u64) -> bool {
-        let at_rest = self.state.leases().is_none_or(Leases::is_empty);
-        let Some(worker) = self.state.worker() else { return false };
-        let Some(facts) = worker.facts.as_ref().filter(|_| worker.files == self.shelf.files) else {
-            return false;
-        };
+    /// Learns from what the instance holds, or held for a moment, in private bytes. Whether it is worth writing down.
+    pub(crate) fn learn_peak(&mut self, private: u64) -> bool {
+        let Some((facts, _)) = self.learnable() else { return false };
         let of = (facts.device.clone(), facts.context);
-        let at_rest = at_rest.then(|| {
-            let kept: u64 = worker.held.values().sum();
-            // A cache that is half full has had large prompts, too.
-            let full =
-                |expected: &Forecast| worker.full || (kept > 0 && kept >= expected.kv_cache_bytes() / 2);
-            AtRest { kept, full: worker.expected.filter(full).map(|expected| expected.with_kept(kept)) }
-        });
-        lessons::seen(&mut self.shelf.lessons, (&of.0, of.1), measured, at_rest)
+        lessons::peaked(&mut self.shelf.lessons, (&of.0, of.1), private)
     }
 
-    /// Learns from the most that the instance held by its own count, if only for a moment.
-    pub(crate) fn learn_peak(&mut self, private: u64) -> bool {
-        let Some(worker) = self.state.worker().filter(|worker| worker.files == self.shelf.files) else {
-            return false;
-        };
-        let Some(facts) = &worker.facts else { return false };
+    /// Learns from what the instance holds while it has nothing to do, by its own count: since ready it has grown by so many
+    /// private bytes, and keeps so many for sessions. Whether it is worth writing down.
+    pub(crate) fn learn_rest(&mut self, grown: u64, kept: u64, full: bool) -> bool {
+        let Some((facts, expected)) = self.learnable() else { return false };
         let of = (facts.device.clone(), facts.context);
-        lessons::seen(&mut self.shelf.lessons, (&of.0, of.1), private, None)
+        // A cache that is half full has had large prompts, too.
+        let full = |expected: &Forecast| full || (kept > 0 && kept >= expected.kv_cache_bytes() / 2);
+        let full = expected.filter(full).map(|expected| expected.with_kept(kept));
+        lessons::rested(&mut self.shelf.lessons, (&of.0, of.1), AtRest { grown, kept, full })
+    }
+
+    /// What an instance says of the files that are there now, and what had been expected of it.
+    fn learnable(&self) -> Option<(&ReadyFacts, Option<Forecast>)> {
+        let worker = self.state.worker().filter(|worker| worker.files == self.shelf.files)?;
+        Some((worker.facts.as_ref()?, worker.expected))
     }
 }
 

@@ -207,6 +207,13 @@ pub enum News<I> {
     Peak {
         /// Private bytes.
         bytes: u64,
+    },
+    /// It has nothing to do; what it holds then by its own count, all of one moment.
+    AtRest {
+        /// Private bytes beyond those at ready.
+        grown_bytes: u64,
+        /// Private bytes that are kept for sessions.
+        kept_bytes: u64,
         /// Whether it has taken the largest step that there is.
         full: bool,
     },

@@ -186,8 +186,12 @@ impl Life {
                     self.tell(News::Held { session, bytes: 0 });
                     continue;
                 }
-                Step::Said(FromWorker::Peak { bytes, full }) => {
-                    self.tell(News::Peak { bytes, full });
+                Step::Said(FromWorker::Peak { bytes }) => {
+                    self.tell(News::Peak { bytes });
+                    continue;
+                }
+                Step::Said(FromWorker::AtRest { grown_bytes, kept_bytes, full }) => {
+                    self.tell(News::AtRest { grown_bytes, kept_bytes, full });
                     continue;
                 }
                 Step::Said(message) => requests.hear(message),

@@ -83,6 +83,7 @@ fn serve<E: Engine>(
 ) -> ! {
     let say = &mut |message: FromWorker| outbox.say(&message);
     let loaded_at = pulse.get();
+    peak.ready();
     let mut busy = false;
     loop {
         // Idle, it blocks for one order; then, and between steps, it takes all that wait.
@@ -96,7 +97,7 @@ fn serve<E: Engine>(
             leave::now(0);
         }
         busy = serving.step(say);
-        peak.look(serving.is_full(), say);
+        peak.look(serving.at_rest(), say);
         pulse.set(loaded_at + serving.steps());
     }
 }

@@ -166,6 +166,11 @@ pub trait Engine {
     /// Grows with each tensor loaded, each prefill chunk, each token. What happens within a step, [`beat`] tells.
     fn steps(&self) -> u64;
 
+    /// Private bytes that are kept for sessions.
+    fn kept_bytes(&self) -> u64 {
+        0
+    }
+
     /// Whether it has been given the largest step that there is, so that its scratch is as large as it ever gets.
     fn is_full(&self) -> bool {
         false

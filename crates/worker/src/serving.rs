@@ -32,9 +32,10 @@ impl<E: Engine> Serving<E> {
         self.engine.steps()
     }
 
-    /// Whether its engine has taken the largest step that there is.
-    pub(crate) fn is_full(&self) -> bool {
-        self.engine.is_full()
+    /// What its engine keeps for sessions, and whether it has taken the largest step that there is. `None`: a request is
+    /// there.
+    pub(crate) fn at_rest(&self) -> Option<(u64, bool)> {
+        self.running.is_empty().then(|| (self.engine.kept_bytes(), self.engine.is_full()))
     }
 
     /// Takes an order.

@@ -350,12 +350,20 @@ impl Chat {
         }
     }
 
+    /// What all caches take.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.bytes_of(|_| true)
+    }
+
     fn held(&self, session: &str) -> u64 {
-        let parked =
-            self.sessions.iter().filter(|parked| parked.session == session).map(|parked| parked.slot);
-        let running =
-            self.sequences.iter().filter(|running| running.session == session).map(|running| running.slot);
-        parked.chain(running).map(|slot| self.decoder.held_bytes(slot)).sum()
+        self.bytes_of(|whose| whose == session)
+    }
+
+    fn bytes_of(&self, pick: impl Fn(&str) -> bool) -> u64 {
+        let parked = self.sessions.iter().map(|parked| (&parked.session, parked.slot));
+        let running = self.sequences.iter().map(|running| (&running.session, running.slot));
+        let picked = parked.chain(running).filter(|(session, _)| pick(session));
+        picked.map(|(_, slot)| self.decoder.held_bytes(slot)).sum()
     }
 
     pub(crate) fn end_session(&mut self, session: &str) -> u64 {

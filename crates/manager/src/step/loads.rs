@@ -74,7 +74,6 @@ impl Turn<'_> {
             idle_timeout: None,
             tokens_per_second: None,
             held: Default::default(),
-            full: false,
         };
         self.act(Action::Start(StartOrder { model: id.clone(), epoch, context }));
         let heard = self.now.mono;

@@ -35,11 +35,9 @@ impl Turn<'_> {
             Heard::Released(release) => turn.released(id, record, release),
             Heard::Stuck { pid } => turn.stick(id, record, Some(pid)),
             Heard::Held { session, bytes } => turn.held(epoch, record, session, bytes),
-            Heard::Peak { bytes, full } => {
-                if let Some(worker) = record.state.worker_mut() {
-                    worker.full |= full;
-                }
-                turn.actions.learned |= record.learn_peak(bytes);
+            Heard::Peak { bytes } => turn.actions.learned |= record.learn_peak(bytes),
+            Heard::AtRest { grown_bytes, kept_bytes, full } => {
+                turn.actions.learned |= record.learn_rest(grown_bytes, kept_bytes, full);
             }
         });
     }
@@ -118,7 +116,7 @@ impl Turn<'_> {
             self.failed(id, record, failure);
         }
         if let Some(held) = release.held {
-            self.actions.learned |= record.learn(held.private_bytes);
+            self.actions.learned |= record.learn_peak(held.private_bytes);
         }
         match take(record) {
             State::Unloading(s) => {
@@ -188,7 +186,7 @@ impl Turn<'_> {
             let measured = sample.workers.iter().find(|(pid, _)| Some(*pid) == worker.pid);
             if let Some((_, measured)) = measured {
                 worker.memory = Some(*measured);
-                self.actions.learned |= record.learn(measured.private_bytes);
+                self.actions.learned |= record.learn_peak(measured.private_bytes);
             }
             let Some(worker) = record.state.worker_mut() else { continue };
             worker.tokens_per_second =

@@ -14,6 +14,11 @@ fn stock(rig: &mut Rig, models: Vec<ShelfModel>) {
     rig.happen(Event::Stock { ticket, shelf: models });
 }
 
+/// In MiB.
+fn at_rest(grown: u64, kept: u64, full: bool) -> Heard {
+    Heard::AtRest { grown_bytes: grown * MIB, kept_bytes: kept * MIB, full }
+}
+
 #[test]
 fn the_second_load_is_expected_to_take_what_the_first_one_took() {
     let mut rig = Rig::new();
@@ -40,9 +45,21 @@ fn a_peak_raises_the_next_reservation_and_a_filled_cache_teaches_the_scratch() {
     assert_eq!(rig.plan("a", Some(2048)).reserve_bytes, 120 * MIB, "more than the header had said");
     let mut rig = Rig::new();
     let epoch = rig.loaded("a");
-    rig.news(epoch, Heard::Held { session: "s".to_owned(), bytes: 40 * MIB });
-    rig.measure(9000, &[(epoch, 33 + 40 + 5)]);
+    rig.news(epoch, at_rest(40 + 5, 40, false));
     assert_eq!(rig.plan("a", Some(2048)).reserve_bytes, (33 + 50 + 5) * MIB);
+}
+
+#[test]
+fn what_was_measured_before_a_cache_was_given_back_teaches_nothing_of_the_scratch() {
+    let mut rig = Rig::new();
+    let epoch = rig.loaded("a");
+    rig.news(epoch, Heard::Held { session: "s".to_owned(), bytes: MIB });
+    rig.news(epoch, at_rest(5 + 1, 1, true));
+    let learned = rig.plan("a", Some(2048)).reserve_bytes;
+    assert_eq!(learned, (33 + 50 + 5) * MIB);
+    // Nobody is served when this arrives, but somebody was when it was measured.
+    rig.measure(9000, &[(epoch, 33 + 5 + 41)]);
+    assert_eq!(rig.plan("a", Some(2048)).reserve_bytes, learned);
 }
 
 #[test]
@@ -59,10 +76,10 @@ fn a_peak_that_no_sampler_saw_is_learned_and_what_its_largest_step_left_is_the_s
     };
     let mut rig = Rig::with(super::rig::config(), vec![files()]);
     let epoch = rig.loaded("e");
-    rig.measure(9000, &[(epoch, 34)]);
+    rig.news(epoch, at_rest(1, 0, false));
     assert_eq!(rig.plan("e", None).reserve_bytes, (33 + 40) * MIB, "small talk says nothing of the cap");
-    rig.news(epoch, Heard::Peak { bytes: (33 + 12) * MIB, full: true });
-    rig.measure(9000, &[(epoch, 33 + 10)]);
+    rig.news(epoch, Heard::Peak { bytes: (33 + 12) * MIB });
+    rig.news(epoch, at_rest(10, 0, true));
     assert_eq!(rig.plan("e", None).reserve_bytes, (33 + 12) * MIB, "though there is no cache to fill");
     let off = rig.shown("e").peak_error_percent.unwrap();
     assert!((off - (90.0 / 43.0 - 1.0) * 100.0).abs() < 1e-9, "50 and 40 MiB had been predicted: {off}");
