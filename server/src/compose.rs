@@ -358,7 +358,7 @@ impl House {
         if let Some(model) = known() {
             return Ok(model);
         }
-        self.librarian().look().await;
+        self.librarian().look_for(id).await;
         if let Some(model) = known() {
             return Ok(model);
         }
@@ -366,7 +366,7 @@ impl House {
         let (store, name) = (self.store().clone(), id.clone());
         let looked = tokio::task::spawn_blocking(move || store.find(&name).map_err(|e| e.problem())).await;
         looked.unwrap_or_else(|_| Err(crate::relay::lost()))?;
-        self.librarian().look().await;
+        self.librarian().look_for(id).await;
         known().ok_or_else(|| {
             Problem::new(
                 Code::Conflict,

@@ -54,8 +54,14 @@ impl Librarian {
     pub(crate) async fn make_sure(&self, model: &ModelId) {
         let unsure = self.unsure.borrow().contains(model);
         if unsure {
-            self.ask(Some(model.clone())).await;
+            self.look_for(model).await;
         }
+    }
+
+    /// Looks again for somebody who wants to use a model that may be new. A look at its files that is under way and comes to
+    /// nothing is not the answer: another follows.
+    pub(crate) async fn look_for(&self, model: &ModelId) {
+        self.ask(Some(model.clone())).await;
     }
 
     async fn ask(&self, about: Option<ModelId>) {

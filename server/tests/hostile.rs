@@ -123,7 +123,7 @@ impl Rig {
 
 async fn use_it(instance: &Instance) -> String {
     if instance.facts().embedding {
-        return match instance.embed(vec!["the inn keepers room".into()], || true).await {
+        return match instance.embed(vec!["the inn keepers room".into()], std::future::pending()).await {
             Ok(_) => "answered".into(),
             Err(problem) => kind("failed at its work", &problem.message),
         };

@@ -187,7 +187,8 @@ impl Engine for LoadedModel {
         match &mut self.0 {
             Loaded::Chat(_) => Err(Error::NotEmbedding.into()),
             Loaded::Embedding { bert, steps } => {
-                let vectors = bert.embed(&order.texts, &mut || *steps += 1)?;
+                let go_on = || !worker::port::is_cancelled(order.id);
+                let vectors = bert.embed(&order.texts, &go_on, &mut || *steps += 1)?;
                 self.1 = self.1.max(vectors.prompt_tokens);
                 Ok(vectors)
             }

@@ -10,8 +10,9 @@ use minijinja::{Environment, Error as JinjaError, ErrorKind, context};
 
 use crate::error::Error;
 
-/// Instructions for one conversation; a long one of a thousand messages takes some 100,000.
-const FUEL: u64 = 20_000_000;
+/// Instructions for one conversation; a long one of a thousand messages takes some 100,000. While they are carried out, the
+/// worker does nothing else: so many take a fifth of a second.
+const FUEL: u64 = 2_000_000;
 /// Bytes beyond the conversation's own.
 const MOST_FRAMING: usize = 1 << 20;
 /// A template repeats each message a few times at the most.

@@ -137,6 +137,16 @@ fn fifty_texts_have_the_vectors_of_sentence_transformers() {
 }
 
 #[test]
+fn vectors_that_nobody_wants_any_more_are_left_and_those_after_them_are_as_ever() {
+    let (mut model, _) = load(minilm(), None, 2);
+    let mut embed = |id| model.embed(&Embed { id, texts: vec!["a room at the inn".to_owned()] });
+    let before = embed(70).unwrap();
+    worker::port::cancel(71);
+    assert!(embed(71).unwrap_err().message.contains("left in the middle"));
+    assert_eq!(embed(72).unwrap().vectors, before.vectors);
+}
+
+#[test]
 fn facts_come_from_the_header_alone() {
     let facts = engine::ModelLoader.inspect(smollm2()).unwrap();
     assert_eq!((facts.family.as_str(), facts.quantization.as_str()), ("llama", "Q4_1"));

@@ -17,7 +17,7 @@ use crate::{Event, Vectors};
 /// Requests that one worker holds at a time, those not yet sent included.
 pub(crate) const MAX_IN_FLIGHT: usize = 64;
 
-/// What the holder of a generation has done since the task looked last.
+/// What the holder of a request has done since the task looked last.
 #[derive(Debug, Default)]
 pub(crate) struct Wish {
     /// Tokens taken, for which credit is due.
@@ -41,10 +41,18 @@ pub(crate) enum Answer {
         answer: oneshot::Sender<Result<Vectors, Problem>>,
         /// How many vectors are due.
         texts: usize,
+        /// Shared with its holder.
+        wish: Arc<Wish>,
     },
 }
 
 impl Answer {
+    pub(crate) fn wish(&self) -> &Wish {
+        match self {
+            Self::Tokens { wish, .. } | Self::Vectors { wish, .. } => wish,
+        }
+    }
+
     /// The one terminal word to a request that the worker will not answer any more.
     pub(crate) fn fail(self, problem: Problem) {
         match self {

@@ -1,6 +1,9 @@
 //! The handle of a loaded model: what a lease gives its holder. Knows requests and their events, no process.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use link::{Embed, Facts, Finish, Generate, Prompt, Ready, Sampling, Timings, ToWorker, Usage, WireError};
 use protocol::{Code, Problem};
@@ -14,8 +17,7 @@ pub const CREDITS: u32 = 64;
 /// Credit goes back in parcels of so many tokens, so that it is not a message for each.
 const PARCEL: u32 = 16;
 
-/// Texts that go to the worker at a time, so that other requests come in between and a caller who went away costs
-/// no more than these.
+/// Texts that go to the worker at a time, so that other requests come in between.
 const TEXTS_AT_ONCE: usize = 16;
 
 /// What to generate.
@@ -118,33 +120,46 @@ impl Instance {
         Generation { events: receiver, wish, inbox, ended: false }
     }
 
-    /// Makes vectors, a few texts at a time; whether to go on is asked before each time. Whoever wants to stop says so there and
-    /// keeps its lease until this returns: a worker that still computes is not idle.
+    /// Makes vectors, a few texts at a time, until `stopped` comes. Whoever wants to stop keeps its lease until this returns: a
+    /// worker that still computes is not idle.
     ///
     /// # Errors
     /// What the engine says of the texts, why the worker could not answer, or that it was to stop.
     pub async fn embed(
         &self,
         texts: Vec<String>,
-        goes_on: impl Fn() -> bool + Send,
+        stopped: impl Future<Output = ()> + Send,
     ) -> Result<Vectors, Problem> {
+        let mut stopped = pin!(stopped);
         let mut all = Vectors { vectors: Vec::with_capacity(texts.len()), prompt_tokens: 0 };
         for some in texts.chunks(TEXTS_AT_ONCE) {
-            if !goes_on() {
+            let wish = Arc::new(Wish::default());
+            let mut answered = pin!(self.embed_some(some.to_vec(), Arc::clone(&wish)));
+            let answer = tokio::select! {
+                biased;
+                answer = &mut answered => answer,
+                () = &mut stopped => {
+                    wish.cancelled.store(true, Ordering::Release);
+                    self.inner.inbox.wake();
+                    answered.await
+                }
+            };
+            // Whatever the worker says of it then.
+            if wish.cancelled.load(Ordering::Acquire) {
                 return Err(Problem::new(Code::Cancelled, "The request was cancelled.", "Ask again."));
             }
-            let Vectors { vectors, prompt_tokens } = self.embed_some(some.to_vec()).await?;
+            let Vectors { vectors, prompt_tokens } = answer?;
             all.vectors.extend(vectors);
             all.prompt_tokens = all.prompt_tokens.saturating_add(prompt_tokens);
         }
         Ok(all)
     }
 
-    async fn embed_some(&self, texts: Vec<String>) -> Result<Vectors, Problem> {
+    async fn embed_some(&self, texts: Vec<String>, wish: Arc<Wish>) -> Result<Vectors, Problem> {
         let inbox = &self.inner.inbox;
         let (id, (answer, answered), due) = (inbox.next_id(), oneshot::channel(), texts.len());
         let frame = link::encode(&ToWorker::Embed(Embed { id, texts })).map_err(|e| too_long(&e))?;
-        inbox.post(id, frame, Answer::Vectors { answer, texts: due });
+        inbox.post(id, frame, Answer::Vectors { answer, texts: due, wish });
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 }

@@ -61,7 +61,7 @@ impl Requests {
     pub(crate) fn wishes(&mut self) -> Vec<ToWorker> {
         let mut out = Vec::new();
         for (&id, running) in &mut self.running {
-            let Answer::Tokens { wish, .. } = &running.answer else { continue };
+            let wish = running.answer.wish();
             if running.cancel_sent {
                 continue;
             }
@@ -82,9 +82,7 @@ impl Requests {
     /// Wishes on behalf of every holder that it would stop.
     pub(crate) fn cancel_all(&self) {
         for running in self.running.values() {
-            if let Answer::Tokens { wish, .. } = &running.answer {
-                wish.cancelled.store(true, Ordering::Release);
-            }
+            running.answer.wish().cancelled.store(true, Ordering::Release);
         }
     }
 
@@ -208,7 +206,7 @@ mod tests {
         requests.add(Posted {
             id: 2,
             frame: Vec::new(),
-            answer: Answer::Vectors { answer, texts: 2 },
+            answer: Answer::Vectors { answer, texts: 2, wish: Arc::default() },
             place: place(),
         });
         Held { requests, events: receiver, wish, vectors, places }
@@ -276,7 +274,9 @@ mod tests {
         assert_eq!(held.requests.wishes(), []);
         held.wish.taken.store(7, Ordering::Relaxed);
         held.requests.cancel_all();
-        assert_eq!(held.requests.wishes(), [ToWorker::Cancel { id: 1 }]);
+        let mut told = held.requests.wishes();
+        told.sort_by_key(|wish| *wish == ToWorker::Cancel { id: 2 });
+        assert_eq!(told, [ToWorker::Cancel { id: 1 }, ToWorker::Cancel { id: 2 }], "vectors too");
         assert_eq!(held.requests.wishes(), [], "once");
     }
 

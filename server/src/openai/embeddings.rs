@@ -1,10 +1,6 @@
 //! POST /v1/embeddings: float and base64, one text or many.
 
-use std::{
-    pin::pin,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -23,6 +19,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::request::{Span, bad, json as read_json, missing, model_id, named, span};
 use crate::{answer::Answer, compose::House, guard::Peer, past::Course, relay};
@@ -168,12 +165,16 @@ async fn carry(
         }
     };
     course.leased(lease.queue_ms(), lease.load_ms(), lease.meter());
-    let (meter, stopped) = (lease.meter(), AtomicBool::new(false));
-    let work = lease.instance().embed(texts, || !stopped.load(Ordering::Relaxed));
+    let (meter, stopped) = (lease.meter(), CancellationToken::new());
+    let work = lease.instance().embed(texts, stopped.cancelled());
     let mut work = pin!(work);
     let ended = tokio::select! {
         biased;
-        made = &mut work => Ok(made),
+        // A cancel of all that an instance does comes through the worker, and its reason by the meter.
+        made = &mut work => Ok(made.map_err(|problem| match meter.why() {
+            Some(why) if problem.code == Code::Cancelled => why.clone(),
+            _ => problem,
+        })),
         () = answer.closed() => Err(gone()),
         () = meter.cancelled().cancelled() => Err(meter.why().cloned().unwrap_or_else(gone)),
         () = sleep(DEADLINE) => Err(too_long()),
@@ -186,8 +187,8 @@ async fn carry(
     house.record(course, made.as_ref().map(|_| ()).map_err(|problem| problem.code));
     let _ = answer.send(made.map(|vectors| Made { vectors, load_ms: lease.load_ms() }));
     if was_stopped {
-        // It ends after the few texts that the worker is at; the lease does not go back before.
-        stopped.store(true, Ordering::Relaxed);
+        // The worker leaves what it is at between two layers; the lease does not go back before.
+        stopped.cancel();
         meter.set_state(RequestState::Cancelling);
         let _ = work.await;
     }

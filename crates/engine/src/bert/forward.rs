@@ -166,9 +166,16 @@ impl Encoder {
     }
 
     /// The mean of each text's last states, in the texts' order. A text has at most [`LONGEST_TEXT`] tokens, at least one.
-    pub(super) fn means(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+    pub(super) fn means(
+        &mut self,
+        texts: &[&[u32]],
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<f32>>, Error> {
         self.embed(texts);
         for number in 0..self.layers.len() {
+            if !go_on() {
+                return Err(Error::Interrupted);
+            }
             self.attend(number)?;
             self.feed_forward(number)?;
             worker::port::beat();

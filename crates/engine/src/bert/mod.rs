@@ -192,8 +192,13 @@ impl Bert {
         self.longest as u32
     }
 
-    /// One vector a text, in their order. `step` is called after each batch.
-    pub(crate) fn embed(&mut self, texts: &[String], step: &mut dyn FnMut()) -> Result<Vectors, Error> {
+    /// One vector a text, in their order. `go_on` is asked before each layer, `step` called after each batch.
+    pub(crate) fn embed(
+        &mut self,
+        texts: &[String],
+        go_on: &dyn Fn() -> bool,
+        step: &mut dyn FnMut(),
+    ) -> Result<Vectors, Error> {
         let mut encoded = Vec::with_capacity(texts.len());
         for (number, text) in texts.iter().enumerate() {
             let ids = self
@@ -218,7 +223,7 @@ impl Bert {
             let (batch, after) = rest.split_at(count);
             rest = after;
             let ids: Vec<&[u32]> = batch.iter().map(|(_, ids)| &ids[..]).collect();
-            for ((number, _), mean) in batch.iter().zip(self.encoder.means(&ids)?) {
+            for ((number, _), mean) in batch.iter().zip(self.encoder.means(&ids, go_on)?) {
                 let length = mean.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
                 vectors[*number] = mean.into_iter().map(|x| (f64::from(x) / length) as f32).collect();
             }
