@@ -14,8 +14,12 @@ use crate::sampler::likeliest;
 /// another order flips roundings in thirty layers, so no narrower bound holds for every level of instructions. Measured with
 /// AVX-512: 109 of 3,374 tokens differ, the last of them where the oracle's two best are 0.60 apart.
 const EPSILON: f32 = 0.7;
-/// So far a logit of the first step may be from the oracle's.
-const FIRST: f32 = 0.8;
+/// So far a logit of the first step may be from the oracle's: twice as far as the oracle is from plain floats, which round
+/// nothing (0.82). Measured: AVX2 1.01, plain code 1.07, AVX-512 under 0.8.
+const FIRST: f32 = 1.6;
+/// So far the farthest logit of a first step may be on the mean of all prompts, where single flips of a rounding count for little.
+/// Measured: plain floats 0.29, AVX2 0.31, plain code 0.31.
+const FIRST_MEAN: f32 = 0.4;
 /// Of all tokens, the close calls too, so many in a hundred may differ.
 const MOST_OTHERS: usize = 5;
 
@@ -87,17 +91,19 @@ fn every_sure_token_of_every_golden_answer_is_the_likeliest_here_too() {
     let mut model = smollm2(2, 1024);
     let cases = cases();
     let mut logits: Vec<Vec<f32>> = Vec::new();
-    let mut slots = Vec::new();
+    let (mut slots, mut farthest) = (Vec::new(), Vec::new());
     for case in &cases {
         let slot = model.open();
         slots.push(slot);
         let first = step(&mut model, &[(slot, &case.prompt_ids)]).remove(&0).unwrap();
-        for (id, expected) in &case.first_logits {
-            let made = first[*id as usize];
-            assert!((made - expected).abs() < FIRST, "{made} for {expected}, token {id}");
-        }
+        let apart = case.first_logits.iter().map(|(id, expected)| (first[*id as usize] - expected).abs());
+        farthest.push(apart.fold(0.0, f32::max));
         logits.push(first);
     }
+    let (worst, mean) =
+        (farthest.iter().copied().fold(0.0, f32::max), farthest.iter().sum::<f32>() / farthest.len() as f32);
+    println!("a logit of the first step is {worst} away at the farthest, {mean} on the mean of all prompts");
+    assert!(worst < FIRST && mean < FIRST_MEAN, "{farthest:?}");
     let (mut compared, mut wrong, mut widest, mut others) = (0, Vec::new(), 0f32, 0);
     for at in 0..64 {
         let mut going = Vec::new();
