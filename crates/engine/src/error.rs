@@ -30,7 +30,8 @@ pub enum Error {
     },
     /// A model family without code.
     #[error(
-        "Models of the family {0} are not served; llama, mistral, smollm2, smollm3, qwen2, qwen3 and gemma3 are."
+        "Models of the family {0} are not served; llama, mistral, smollm2, smollm3, qwen2, qwen3 and gemma3 are, and phi2, phi3, \
+         glm4 and lfm2 by candle's own code."
     )]
     Family(String),
     /// A tokenizer without code.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use link::{Facts, Footprint};
 
 use crate::error::Error;
-use crate::models::{config::LlamaConfig, llama, stock};
+use crate::models::{Design, llama};
 use crate::tokenizer;
 use crate::weights::Weights;
 
@@ -15,23 +15,29 @@ pub(crate) const DEFAULT_CONTEXT: u32 = 8192;
 pub(crate) const PROCESS_BYTES: u64 = 2 << 20;
 
 /// Facts of a GGUF chat model. A model that nothing here serves is refused.
-pub(crate) fn of_gguf(weights: &Weights) -> Result<(Facts, LlamaConfig), Error> {
-    let config = LlamaConfig::read(weights)?;
+pub(crate) fn of_gguf(weights: &Weights) -> Result<(Facts, Design), Error> {
+    let design = Design::read(weights)?;
     tokenizer::check(weights)?;
+    let (family, context, layers, width, vocabulary) = match &design {
+        Design::Own(own) => (own.architecture.as_str(), own.context, own.layers, own.width, own.vocabulary),
+        Design::Stock(stock) => {
+            (stock.family.architecture(), stock.context, stock.layers, stock.width, stock.vocabulary)
+        }
+    };
     let facts = Facts {
         embedding: false,
-        family: config.architecture.clone(),
+        family: family.to_owned(),
         quantization: quantization(weights),
         name: weights.text("general.name")?.map(str::to_owned),
         parameters: weights.tensors().map(|view| view.entry.values()).sum(),
-        context: config.context,
+        context,
         has_template: weights.text("tokenizer.chat_template")?.is_some(),
-        layers: config.layers,
-        width: config.width,
-        vocabulary: config.vocabulary,
-        footprint: footprint(weights, &config),
+        layers,
+        width,
+        vocabulary,
+        footprint: footprint(weights, &design),
     };
-    Ok((facts, config))
+    Ok((facts, design))
 }
 
 /// The type of most values.
@@ -43,25 +49,22 @@ fn quantization(weights: &Weights) -> String {
     values.into_iter().max_by_key(|(_, n)| *n).map_or_else(|| "F32".to_owned(), |(name, _)| name.to_owned())
 }
 
-fn footprint(weights: &Weights, config: &LlamaConfig) -> Footprint {
-    let tensors: u64 = weights.tensors().map(|view| view.bytes.len() as u64).sum();
+fn footprint(weights: &Weights, design: &Design) -> Footprint {
     let runtime_bytes = PROCESS_BYTES + tokenizer::bytes(weights);
-    if llama::serves(weights, config) {
-        return Footprint {
+    match design {
+        Design::Own(config) => Footprint {
             weights_bytes: llama::private_bytes(weights),
-            mapped_bytes: tensors,
+            mapped_bytes: weights.tensors().map(|view| view.bytes.len() as u64).sum(),
             kv_bytes_per_token: llama::position_bytes(config),
             scratch_bytes: llama::scratch_bytes(weights, config),
             runtime_bytes,
-        };
-    }
-    // candle makes plain floats of the token table.
-    let table = 4 * u64::from(config.vocabulary) * u64::from(config.width);
-    Footprint {
-        weights_bytes: tensors + table,
-        mapped_bytes: 0,
-        kv_bytes_per_token: stock::position_bytes(config),
-        scratch_bytes: 32 << 20,
-        runtime_bytes,
+        },
+        Design::Stock(config) => Footprint {
+            weights_bytes: config.private_bytes(weights),
+            mapped_bytes: 0,
+            kv_bytes_per_token: config.position_bytes(),
+            scratch_bytes: config.scratch_bytes(weights),
+            runtime_bytes,
+        },
     }
 }

@@ -10,9 +10,8 @@ use crate::bert::{self, Bert, BertFiles};
 use crate::chat::Chat;
 use crate::error::Error;
 use crate::facts::{self, DEFAULT_CONTEXT};
-use crate::models::Decoder;
-use crate::models::llama::{self, Llama};
-use crate::models::stock::{self, Stock};
+use crate::models::llama::Llama;
+use crate::models::{Decoder, Design, stock};
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
@@ -99,7 +98,7 @@ fn chat(
     progress(Stage::Header, 0, 1);
     let weights = Arc::new(Weights::open(parts)?);
     weights.will_need();
-    let (facts, config) = facts::of_gguf(&weights)?;
+    let (facts, design) = facts::of_gguf(&weights)?;
     progress(Stage::Header, 1, 1);
     progress(Stage::Tokenizer, 0, 1);
     let tokenizer = Tokenizer::new(Arc::clone(&weights))?;
@@ -114,12 +113,16 @@ fn chat(
         steps += 1;
         progress(Stage::Weights, done, total);
     };
-    let (decoder, served_by): (Box<dyn Decoder>, String) = if llama::serves(&weights, &config) {
-        let llama = Llama::load(weights, config, context, order.threads, &mut weighed)?;
-        let served_by = llama.served_by();
-        (Box::new(llama), served_by)
-    } else {
-        (Box::new(Stock::load(&weights, &config, context, &mut weighed)?), stock::NAME.to_owned())
+    let (decoder, served_by): (Box<dyn Decoder>, String) = match design {
+        Design::Own(config) => {
+            let llama = Llama::load(weights, config, context, order.threads, &mut weighed)?;
+            let served_by = llama.served_by();
+            (Box::new(llama), served_by)
+        }
+        Design::Stock(config) => {
+            let served_by = config.family.served_by().to_owned();
+            (stock::load(weights, config, context, &mut weighed)?, served_by)
+        }
     };
     let ready = ready(facts, decoder.context(), order.threads, &served_by);
     let chat = Chat::new(tokenizer, template, decoder, steps);

@@ -94,6 +94,12 @@ impl Chat {
         sampler::check(&request.sampling)?;
         let tokens = self.prompt_tokens(&request.prompt)?;
         let (slot, cached) = self.beginning(&request.session, &tokens);
+        if self.decoder.abreast() == 1 {
+            // What the others' caches hold is gone when this one computes.
+            while let Some(session) = self.sessions.drop_oldest(None, self.decoder.as_mut()) {
+                self.changed.push(session);
+            }
+        }
         let admitted = Admitted { prompt_tokens: tokens.len() as u32, cached_tokens: cached as u32 };
         let context = self.decoder.context();
         self.sequences.push(Sequence::new(
@@ -185,18 +191,27 @@ impl Chat {
         }
     }
 
+    /// Who may compute in this step: the first that are not paused, as many as the decoder can have.
+    fn turn(&self) -> Vec<usize> {
+        (0..self.sequences.len())
+            .filter(|number| !self.sequences[*number].paused)
+            .take(self.decoder.abreast())
+            .collect()
+    }
+
     /// Who computes in this step: every answer's next token, and a chunk of the prompts.
     fn plan(&mut self) -> Vec<Share> {
-        let reading = self.reading();
+        let turn = self.turn();
+        let reading = self.reading(&turn);
         let mut plan = Vec::new();
         // Positions that those before in this plan will take.
         let mut promised = 0;
         // From the oldest to the youngest: who is in the plan already is nobody's victim.
-        for number in 0..self.sequences.len() {
+        for number in turn {
             let sequence = &self.sequences[number];
             let decoding = sequence.pending() == 1;
             let read = reading.iter().find(|(which, _)| *which == number).map(|(_, tokens)| *tokens);
-            let Some(tokens) = read.or(decoding.then_some(1)).filter(|_| !sequence.paused) else { continue };
+            let Some(tokens) = read.or(decoding.then_some(1)) else { continue };
             if let Some(grown) = self.make_room(number, tokens, promised) {
                 promised += grown;
                 plan.push(Share { number, tokens, decoding });
@@ -207,15 +222,13 @@ impl Chat {
 
     /// The prompts that are read in this step, with their tokens: those that waited longest come first, and what they leave
     /// of the chunk goes to the next. So a short prompt waits for one chunk of a long one, and not for all of it.
-    fn reading(&mut self) -> Vec<(usize, usize)> {
-        let running = || self.sequences.iter().filter(|sequence| !sequence.paused);
-        let mut left = match running().any(|sequence| sequence.pending() == 1) {
+    fn reading(&mut self, turn: &[usize]) -> Vec<(usize, usize)> {
+        let pending = |number: &usize| self.sequences[*number].pending();
+        let mut left = match turn.iter().any(|number| pending(number) == 1) {
             true => self.decoder.chunk().min(CHUNK_BESIDE),
             false => self.decoder.chunk(),
         };
-        let mut prompts: Vec<usize> = (0..self.sequences.len())
-            .filter(|number| !self.sequences[*number].paused && self.sequences[*number].pending() > 1)
-            .collect();
+        let mut prompts: Vec<usize> = turn.iter().copied().filter(|number| pending(number) > 1).collect();
         prompts.sort_by_key(|number| self.sequences[*number].read);
         self.readings += 1;
         let mut reading = Vec::new();
@@ -326,7 +339,9 @@ impl Chat {
         let sequence = self.sequences.remove(number);
         let (id, usage, timings) = (sequence.id, sequence.usage(), sequence.timings());
         let Sequence { session, slot, mut tokens, filled, forget, .. } = sequence;
-        if end.is_err() || forget || filled == 0 {
+        // Where one sequence has room, the next one takes it.
+        let gone = self.decoder.abreast() == 1 && !self.sequences.is_empty();
+        if end.is_err() || forget || filled == 0 || gone {
             self.decoder.close(slot);
         } else {
             tokens.truncate(filled);

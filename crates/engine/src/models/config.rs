@@ -6,10 +6,10 @@ use crate::gguf::{GgufError, Metadata};
 use crate::weights::{TensorView, Weights};
 
 /// No sound model comes near these.
-const MOST_LAYERS: u32 = 1024;
-const MOST_HEADS: u32 = 1024;
-const MOST_WIDTH: u32 = 1 << 18;
-const MOST_CONTEXT: u32 = 1 << 24;
+pub(crate) const MOST_LAYERS: u32 = 1024;
+pub(crate) const MOST_HEADS: u32 = 1024;
+pub(crate) const MOST_WIDTH: u32 = 1 << 18;
+pub(crate) const MOST_CONTEXT: u32 = 1 << 24;
 
 /// The families that our decoder knows; mistral and smollm2 files say `llama`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,7 +233,8 @@ impl LlamaConfig {
     }
 }
 
-fn scaling(weights: &Weights, architecture: &str) -> Result<Scaling, Error> {
+/// How the file says that its positions are scaled.
+pub(crate) fn scaling(weights: &Weights, architecture: &str) -> Result<Scaling, Error> {
     let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
     let metadata = weights.metadata();
     let factor = metadata.float(&key("factor"))?.unwrap_or(1.0);
@@ -254,7 +255,8 @@ pub(crate) fn architecture(weights: &Weights) -> Result<&str, Error> {
     Ok(name.ok_or_else(|| GgufError::MissingKey("general.architecture".to_owned()))?)
 }
 
-fn optional(metadata: &Metadata, key: &str, most: u32) -> Result<Option<u32>, GgufError> {
+/// A count of at most `most`; none where the key is absent or says 0.
+pub(crate) fn optional(metadata: &Metadata, key: &str, most: u32) -> Result<Option<u32>, GgufError> {
     match metadata.unsigned(key)? {
         None | Some(0) if !key.ends_with("head_count_kv") => Ok(None),
         None => Ok(None),

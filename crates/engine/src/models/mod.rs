@@ -5,6 +5,32 @@ pub(crate) mod llama;
 pub(crate) mod stock;
 
 use crate::error::Error;
+use crate::weights::Weights;
+use config::LlamaConfig;
+use stock::config::StockConfig;
+
+/// A model's numbers, by what serves it.
+#[derive(Clone, Debug)]
+pub(crate) enum Design {
+    /// Our own decoder.
+    Own(LlamaConfig),
+    /// candle's.
+    Stock(StockConfig),
+}
+
+impl Design {
+    /// Reads them; what nothing here serves is refused by name.
+    pub(crate) fn read(weights: &Weights) -> Result<Self, Error> {
+        if let Some(family) = stock::config::Family::named(config::architecture(weights)?) {
+            return StockConfig::read(weights, family).map(Self::Stock);
+        }
+        let config = LlamaConfig::read(weights)?;
+        if llama::serves(weights, &config) {
+            return Ok(Self::Own(config));
+        }
+        StockConfig::of_llama(weights, &config).map(Self::Stock)
+    }
+}
 
 /// A sequence's place in a decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +53,11 @@ pub(crate) trait Decoder {
 
     /// Tokens that one step should read of a prompt.
     fn chunk(&self) -> usize;
+
+    /// Sequences that may take turns without one of them being read again from its beginning.
+    fn abreast(&self) -> usize {
+        usize::MAX
+    }
 
     /// A new, empty sequence.
     fn open(&mut self) -> Slot;

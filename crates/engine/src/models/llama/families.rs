@@ -28,10 +28,12 @@ struct Case {
     logits: Vec<Vec<f32>>,
 }
 
-struct Random(u64);
+/// What `tests/golden/families.py` and `stock.py` draw from.
+pub(in crate::models) struct Random(pub(in crate::models) u64);
 
 impl Random {
-    fn many(&mut self, shape: &[u64], scale: f64, middle: f64) -> Vec<f32> {
+    /// As many values as the shape has, around `middle`.
+    pub(in crate::models) fn many(&mut self, shape: &[u64], scale: f64, middle: f64) -> Vec<f32> {
         let mut next = || {
             self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (self.0 >> 40) as f64 / f64::from(1 << 23) - 1.0
