@@ -39,6 +39,13 @@ fn main() {
         start.elapsed().as_secs_f64() * 1e3,
         private_bytes() as f64 / 1e6
     );
+    let print = &ready.facts.footprint;
+    println!(
+        "expected: {:.1} MB at ready, {:.1} MB of scratch, {:.3} MB a thousand positions",
+        (print.weights_bytes + print.runtime_bytes) as f64 / 1e6,
+        print.scratch_bytes as f64 / 1e6,
+        print.kv_bytes_per_token as f64 / 1e3
+    );
     let temperature = arguments.get(6).map_or(0.0, |text| text.parse().unwrap());
     let most = Some(answer);
     let sampling =

@@ -43,11 +43,20 @@ struct Memory {
     /// Whether a part of a sequence can be kept.
     cuts: bool,
     fails: bool,
+    abreast: usize,
 }
 
 impl Memory {
     fn new(context: u32) -> Self {
-        Self { slots: BTreeMap::new(), next: 0, context, chunk: 100, cuts: true, fails: false }
+        Self {
+            slots: BTreeMap::new(),
+            next: 0,
+            context,
+            chunk: 100,
+            cuts: true,
+            fails: false,
+            abreast: usize::MAX,
+        }
     }
 }
 
@@ -66,6 +75,9 @@ impl Decoder for Memory {
     }
     fn chunk(&self) -> usize {
         self.chunk
+    }
+    fn abreast(&self) -> usize {
+        self.abreast
     }
     fn open(&mut self) -> Slot {
         self.next += 1;
@@ -96,6 +108,7 @@ impl Decoder for Memory {
         if self.fails {
             return Err(Error::Compute("it broke".to_owned()));
         }
+        assert!(work.len() <= self.abreast);
         for (number, work) in work.iter().enumerate() {
             let seen = self.slots.get_mut(&work.slot.0).unwrap();
             seen.extend(work.tokens);
@@ -227,6 +240,47 @@ fn a_paused_request_stays_as_it_is_and_the_others_go_on() {
     chat.pause(1, false);
     finish_all(&mut chat, &mut answers);
     assert_eq!(answers[&1].0, expected("abc", 20, 1024).0);
+}
+
+#[test]
+fn where_one_sequence_has_room_answers_are_made_one_after_the_other() {
+    let mut chat = chat(Memory { abreast: 1, ..Memory::new(1024) });
+    let (mut answers, mut held) = (Answers::new(), BTreeMap::new());
+    for (id, session, prompt) in [(1, "a", "abc"), (2, "b", "xyz"), (3, "a", "abcd")] {
+        chat.admit(order(id, session, prompt, 20)).unwrap();
+    }
+    let mut order_of_ends = Vec::new();
+    while chat.step(&mut |made| match made {
+        Made::Held { session, bytes } => {
+            held.insert(session, bytes);
+        }
+        other => {
+            if let Made::Done { id, .. } = &other {
+                order_of_ends.push(*id);
+            }
+            note(&mut answers, other);
+        }
+    }) {}
+    assert_eq!(order_of_ends, [1, 2, 3]);
+    for (id, prompt) in [(1, "abc"), (2, "xyz"), (3, "abcd")] {
+        assert_eq!(answers[&id].0, expected(prompt, 20, 1024).0);
+    }
+    // The last one is kept, the others made room for those after them; another session's request takes that, too.
+    assert!(held["a"] > 0 && held["b"] == 0, "{held:?}");
+    let next = format!("abcd{}?", answers[&3].0);
+    assert!(chat.admit(order(4, "a", &next, 5)).unwrap().cached_tokens > 4);
+    finish_all(&mut chat, &mut answers);
+    chat.admit(order(5, "b", "xyz", 5)).unwrap();
+    assert_eq!(chat.held("a"), 0);
+    // A paused one lets the next begin.
+    chat.pause(5, true);
+    chat.admit(order(6, "c", "uvw", 5)).unwrap();
+    finish_all(&mut chat, &mut answers);
+    assert_eq!(answers[&6].0, expected("uvw", 5, 1024).0);
+    assert!(!answers.contains_key(&5));
+    chat.pause(5, false);
+    finish_all(&mut chat, &mut answers);
+    assert_eq!(answers[&5].0, expected("xyz", 5, 1024).0);
 }
 
 #[test]

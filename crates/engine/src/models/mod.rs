@@ -28,7 +28,7 @@ impl Design {
         if llama::serves(weights, &config) {
             return Ok(Self::Own(config));
         }
-        StockConfig::of_llama(weights, &config).map(Self::Stock)
+        StockConfig::of_own(weights, &config).map(Self::Stock)
     }
 }
 

@@ -45,6 +45,9 @@ const ENDS: [&str; 8] = [
     "<|return|>",
 ];
 
+/// Special tokens of phi3 that leave the white space after them alone.
+const PLAIN_SPECIALS: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+
 /// How plain text becomes tokens.
 #[derive(Debug)]
 enum Scheme {
@@ -92,6 +95,8 @@ pub(crate) struct Tokenizer {
     kinds: Vec<u8>,
     /// Tokens that are found in text as they stand, longest first.
     specials: Vec<u32>,
+    /// The specials swallow the white space after them.
+    swallows: bool,
     /// First bytes of the specials.
     first_bytes: [bool; 256],
     bos: Option<u32>,
@@ -142,7 +147,23 @@ impl Tokenizer {
         });
         let (specials, first_bytes) = specials(file, scheme.tokens(), &kinds);
         let (longest, known) = (scheme.longest(file), scheme.known(file));
-        Ok(Self { scheme, kinds, specials, first_bytes, bos, eos, add_bos, ends, longest, known, weights })
+        // No key says so; llama.cpp knows these models by their name.
+        let swallows =
+            matches!(scheme, Scheme::Pieces(_)) && weights.text("general.architecture")? == Some("phi3");
+        Ok(Self {
+            scheme,
+            kinds,
+            specials,
+            swallows,
+            first_bytes,
+            bos,
+            eos,
+            add_bos,
+            ends,
+            longest,
+            known,
+            weights,
+        })
     }
 
     /// Whether the model says with this token that it has finished.
@@ -189,7 +210,7 @@ impl Tokenizer {
                     self.encode_plain(&text[plain..at], &mut word_text, &mut out, &check)?;
                     out.push(id);
                     check(out.len())?;
-                    at += length;
+                    at += length + self.swallowed(id, &text[at + length..]);
                     plain = at;
                 }
                 None => at += 1,
@@ -211,6 +232,14 @@ impl Tokenizer {
             let text = self.scheme.tokens().get(file, *id);
             rest.starts_with(text).then_some((*id, text.len()))
         })
+    }
+
+    /// Bytes that a special token takes from the text after it.
+    fn swallowed(&self, id: u32, rest: &str) -> usize {
+        if !self.swallows || PLAIN_SPECIALS.contains(&self.raw(id)) {
+            return 0;
+        }
+        rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']).len()
     }
 
     /// Appends the tokens of a text without special ones; `check` sees their number after each word.

@@ -197,17 +197,53 @@ struct Trained {
 
 /// The small vocabulary that SentencePiece has trained.
 fn trained() -> (Tokenizer, Vec<Ids>) {
-    let trained: Trained = serde_json::from_str(include_str!("../../tests/golden/pieces.json")).unwrap();
-    let file = crate::gguf::testing::Builder::default()
-        .text("tokenizer.ggml.model", "llama")
-        .texts(TOKENS, &trained.tokens)
-        .float_list(SCORES, &trained.scores)
-        .numbers(KINDS, &trained.kinds)
-        .u32("tokenizer.ggml.bos_token_id", 1)
-        .build();
-    let mut on_disk = tempfile::tempfile().unwrap();
-    std::io::Write::write_all(&mut on_disk, &file).unwrap();
-    (Tokenizer::new(Arc::new(Weights::open(&[on_disk]).unwrap())).unwrap(), trained.cases)
+    let (trained, cases) = read_trained();
+    (trained.tokenizer("llama"), cases)
+}
+
+fn read_trained() -> (Trained, Vec<Ids>) {
+    let mut trained: Trained = serde_json::from_str(include_str!("../../tests/golden/pieces.json")).unwrap();
+    let cases = std::mem::take(&mut trained.cases);
+    (trained, cases)
+}
+
+impl Trained {
+    /// In a file of this architecture.
+    fn tokenizer(&self, architecture: &str) -> Tokenizer {
+        let file = crate::gguf::testing::Builder::default()
+            .text("general.architecture", architecture)
+            .text("tokenizer.ggml.model", "llama")
+            .texts(TOKENS, &self.tokens)
+            .float_list(SCORES, &self.scores)
+            .numbers(KINDS, &self.kinds)
+            .u32("tokenizer.ggml.bos_token_id", 1)
+            .build();
+        let mut on_disk = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut on_disk, &file).unwrap();
+        Tokenizer::new(Arc::new(Weights::open(&[on_disk]).unwrap())).unwrap()
+    }
+}
+
+#[derive(Deserialize)]
+struct Phi3 {
+    specials: Vec<String>,
+    texts: Vec<Ids>,
+}
+
+#[test]
+fn special_tokens_of_phi3_swallow_the_space_after_them_and_those_of_other_families_do_not() {
+    let phi3: Phi3 = serde_json::from_str(include_str!("../../tests/golden/stock.json")).unwrap();
+    let (mut trained, _) = read_trained();
+    trained.tokens.extend(phi3.specials.iter().cloned());
+    trained.scores.resize(trained.tokens.len(), 0.0);
+    trained.kinds.resize(trained.tokens.len(), u32::from(kind::CONTROL));
+    let (tokenizer, other) = (trained.tokenizer("phi3"), trained.tokenizer("llama"));
+    assert!(phi3.texts.len() > 5);
+    for case in phi3.texts {
+        assert_eq!(tokenizer.encode(&case.text, CONTEXT).unwrap(), case.ids, "{:?}", case.text);
+    }
+    let lengths = [&tokenizer, &other].map(|one| one.encode("<|user|> \nthe", CONTEXT).unwrap().len());
+    assert!(lengths[0] < lengths[1], "{lengths:?}");
 }
 
 #[test]

@@ -101,6 +101,26 @@ def lfm2(n):
     ]
 
 
+# Wide enough for blocks of 256 values: what our own decoder has no code for.
+COARSE = 256
+
+
+def coarse(biased):
+    def of(_):
+        out = [(f"{name}_norm.weight", [COARSE], 0.3, 1.0) for name in ("attn", "ffn")]
+        for name, outer, kind in [("attn_q", COARSE, "Q2_K"), ("attn_k", COARSE // 2, "Q2_K"), ("attn_v", COARSE // 2, "Q3_K"),
+                                  ("attn_output", COARSE, "Q3_K"), ("ffn_gate", COARSE, "Q2_K"), ("ffn_up", COARSE, "Q2_K"),
+                                  ("ffn_down", COARSE, "Q3_K")]:
+            out.append((f"{name}.weight", [COARSE, outer], kind, 0.0))
+            if biased and name in ("attn_q", "attn_k", "attn_v"):
+                out.append((f"{name}.bias", [outer], 0.5, 0.0))
+        return out
+
+    return [("token_embd.weight", [COARSE, VOCABULARY], 1.0, 0.0), ("output_norm.weight", [COARSE], 0.3, 1.0),
+            ("output.weight", [COARSE, VOCABULARY], "Q3_K", 0.0)] + layers(of)
+
+
+WIDE = {"embedding_length": COARSE, "feed_forward_length": COARSE, "rope.dimension_count": COARSE // HEADS} | RMS
 BIASES = [("output_norm.bias", [WIDTH], 0.3, 0.0), ("output.bias", [VOCABULARY], 0.3, 0.0)]
 LENGTHS = {"attention.key_length": HEAD, "attention.value_length": HEAD}
 CASES = {
@@ -112,7 +132,12 @@ CASES = {
     "lfm2": (common("lfm2", HEAD, **RMS, **{"attention.head_count_kv": LFM2_HEADS, "shortconv.l_cache": 3,
                                             "rope.freq_base": 1000000.0}),
              table("token_embd_norm", output=False) + layers(lfm2)),
+    "llama coarse": (common("llama", 0, **WIDE), coarse(False)),
+    "qwen2 coarse": (common("qwen2", 0, **WIDE), coarse(True)),
 }
+
+# Number of the type, bytes of a block of 256 values, and where in it the scales stand, with their values as 16-bit floats.
+BLOCKS = {"Q2_K": (10, 84, {80: 0x1C00, 82: 0x2000}), "Q3_K": (11, 110, {108: 0x1000})}
 
 
 class Random:
@@ -127,28 +152,44 @@ class Random:
         return out
 
 
+    def blocks(self, count, kind):
+        _, size, scales = BLOCKS[kind]
+        out = bytearray()
+        for _ in range(count // 256):
+            block = bytearray(int(128 + 128 * x) for x in self.many(size, 1.0, 0.0))
+            for at, scale in scales.items():
+                block[at:at + 2] = struct.pack("<H", scale)
+            out += block
+        return bytes(out)
+
+
 def text(s):
-    return struct.pack("<Q", len(s)) + s.encode()
+    return struct.pack("<Q", len(s.encode())) + s.encode()
 
 
 def value(v):
     if isinstance(v, str):
         return struct.pack("<I", 8) + text(v)
+    if isinstance(v, list) and isinstance(v[0], str):
+        return struct.pack("<IIQ", 9, 8, len(v)) + b"".join(map(text, v))
+    if isinstance(v, list) and isinstance(v[0], float):
+        return struct.pack("<IIQ", 9, 6, len(v)) + struct.pack(f"<{len(v)}f", *v)
     if isinstance(v, list):
-        return struct.pack("<IIQ", 9, 4, len(v)) + struct.pack(f"<{len(v)}I", *v)
+        return struct.pack("<IIQ", 9, 5, len(v)) + struct.pack(f"<{len(v)}i", *v)
     return struct.pack("<If", 6, v) if isinstance(v, float) else struct.pack("<II", 4, v)
 
 
 def file(keys, tensors):
-    keys = keys | {"tokenizer.ggml.model": "no_vocab"}
+    keys = {"tokenizer.ggml.model": "no_vocab"} | keys
     random, head, data = Random(11), b"", b""
     for name, shape, scale, middle in tensors:
         count = 1
         for n in shape:
             count *= n
         head += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
-        head += struct.pack("<IQ", 0, len(data))
-        data += struct.pack(f"<{count}f", *random.many(count, scale, middle))
+        kind = BLOCKS[scale][0] if scale in BLOCKS else 0
+        head += struct.pack("<IQ", kind, len(data))
+        data += random.blocks(count, scale) if kind else struct.pack(f"<{count}f", *random.many(count, scale, middle))
         data += b"\0" * (-len(data) % 32)
     out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     out += b"".join(text(key) + value(v) for key, v in keys.items()) + head
@@ -174,7 +215,7 @@ folder = os.path.dirname(importlib.util.find_spec("xllamacpp").origin)
 llama = ctypes.CDLL(os.path.join(folder, "xllamacpp.abi3.so"))
 for name, result in [("llama_model_default_params", Parameters), ("llama_context_default_params", Parameters),
                      ("llama_model_load_from_file", ctypes.c_void_p), ("llama_init_from_model", ctypes.c_void_p),
-                     ("llama_batch_init", Batch), ("llama_get_logits_ith", ctypes.POINTER(ctypes.c_float))]:
+                     ("llama_batch_init", Batch), ("llama_model_get_vocab", ctypes.c_void_p), ("llama_get_logits_ith", ctypes.POINTER(ctypes.c_float))]:
     getattr(llama, name).restype = result
 
 
@@ -196,10 +237,45 @@ def logits(path):
     return [[round(row[n], 5) for n in range(VOCABULARY)] for row in rows]
 
 
+# phi3's special tokens swallow the space after them, of which the file says nothing: llama.cpp goes by the model's name.
+SPECIALS = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"]
+TEXTS = ["<|user|>\nHello there<|end|>\n<|assistant|>\n", "<|user|>  the\t one <|end|> <|end|>word", "<|endoftext|>\nthe one",
+         "the<s> the", "</s> \n the", "<|user|>\u00a0the", "the <|user|>", "<|end|>"]
+
+
+def phi3_tokens():
+    pieces = json.load(open(os.path.join(os.path.dirname(__file__), "pieces.json")))
+    tokens, scores = pieces["tokens"] + SPECIALS, pieces["scores"] + [0.0] * len(SPECIALS)
+    keys, tensors = CASES["phi3"]
+    tensors = [(name, [WIDTH, len(tokens)] if VOCABULARY in shape else shape, *rest) for name, shape, *rest in tensors]
+    keys = {key: n for key, n in keys.items() if not key.endswith("vocab_size")} | {
+        "general.name": "Phi-3 of no size",
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [float(score) for score in scores],
+        "tokenizer.ggml.token_type": pieces["kinds"] + [3] * len(SPECIALS),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+    with tempfile.NamedTemporaryFile(suffix=".gguf", delete=False) as f:
+        f.write(file(keys, tensors))
+    model = ctypes.c_void_p(llama.llama_model_load_from_file(f.name.encode(), llama.llama_model_default_params()))
+    os.unlink(f.name)
+    vocabulary = ctypes.c_void_p(llama.llama_model_get_vocab(model))
+    cases, ids = [], (ctypes.c_int32 * 256)()
+    for words in TEXTS:
+        raw = words.encode()
+        count = llama.llama_tokenize(vocabulary, raw, len(raw), ids, 256, ctypes.c_bool(True), ctypes.c_bool(True))
+        assert count > 0
+        cases.append({"text": words, "ids": ids[:count]})
+    return cases
+
+
 made = []
 for name, (keys, tensors) in CASES.items():
     with tempfile.NamedTemporaryFile(suffix=".gguf", delete=False) as f:
         f.write(file(keys, tensors))
     made.append({"name": name, "keys": keys, "tensors": tensors, "logits": logits(f.name)})
     os.unlink(f.name)
-json.dump({"made_with": f"xllamacpp {xllamacpp.__version__}", "asked": ASKED, "cases": made}, sys.stdout)
+out = {"made_with": f"xllamacpp {xllamacpp.__version__}", "asked": ASKED, "specials": SPECIALS, "texts": phi3_tokens(), "cases": made}
+json.dump(out, sys.stdout)

@@ -1,9 +1,5 @@
-//! A model that candle cannot copy (lfm2): one sequence is inside it, and another one's tokens are read again from the
+//! A model that candle cannot copy (lfm2, qwen2): one sequence is inside it, and another one's tokens are read again from the
 //! first when its turn comes. The scheduler therefore lets one answer be made at a time ([`Decoder::abreast`]).
-//!
-//! candle's short convolutions remember the last positions only between single tokens: a piece of several counts as the
-//! beginning wherever it stands. So only the first piece of a sequence has several, and a sequence that begins with a single
-//! token wants a model that has read nothing.
 
 use std::sync::Arc;
 
@@ -41,7 +37,9 @@ impl Alone {
 
     /// One piece of a sequence.
     fn read(&mut self, tokens: &[u32], at: usize, wanted: bool) -> Result<Option<Vec<f32>>, Error> {
-        if self.model.is_none() || (self.used && at == 0 && tokens.len() == 1) {
+        let cleared = at > 0 || !self.used || self.model.as_mut().is_some_and(|model| model.clear());
+        // lfm2 forgets by reading several tokens at the beginning. One alone wants a model that has read nothing.
+        if self.model.is_none() || (!cleared && tokens.len() == 1) {
             // Not two at once.
             self.model = None;
             self.model = Some(build(&self.weights, &self.config, self.context, &mut |_, _| {})?);
@@ -65,7 +63,7 @@ impl Alone {
             if !go_on() {
                 return Err(Error::Interrupted);
             }
-            let end = if at == 0 { all.len().min(CHUNK as usize) } else { at + 1 };
+            let end = all.len().min(at + self.config.family.piece(at));
             logits = self.read(&all[at..end], at, work.wants_logits && end == all.len())?;
             at = end;
             worker::port::beat();
@@ -75,11 +73,12 @@ impl Alone {
         Ok(logits)
     }
 
-    /// Gives the memory of the sequence that is inside back: candle forgets it when another one begins.
+    /// Gives the memory of the sequence that is inside back.
     fn forget(&mut self, slot: Slot) {
         if self.inside == Some(slot) {
             self.inside = None;
-            if self.read(&[0, 0], 0, false).is_err() {
+            let cleared = self.model.as_mut().is_some_and(|model| model.clear());
+            if !cleared && self.read(&[0, 0], 0, false).is_err() {
                 self.model = None;
             }
         }

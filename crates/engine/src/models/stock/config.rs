@@ -30,6 +30,8 @@ const LONGEST_CONVOLUTION: u32 = 64;
 pub(crate) enum Family {
     /// Where our own decoder lacks a tensor type, and mixtures of experts.
     Llama,
+    /// Where our own decoder lacks a tensor type.
+    Qwen2,
     Phi2,
     Phi3,
     Glm4,
@@ -64,6 +66,7 @@ impl Family {
     pub(crate) fn architecture(self) -> &'static str {
         match self {
             Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
             Self::Phi2 => "phi2",
             Self::Phi3 => "phi3",
             Self::Glm4 => "glm4",
@@ -75,6 +78,7 @@ impl Family {
     pub(crate) fn served_by(self) -> &'static str {
         match self {
             Self::Llama => "candle quantized_llama",
+            Self::Qwen2 => "candle quantized_qwen2",
             Self::Phi2 => "candle quantized_phi",
             Self::Phi3 => "candle quantized_phi3",
             Self::Glm4 => "candle quantized_glm4",
@@ -86,7 +90,20 @@ impl Family {
         match self {
             Self::Llama | Self::Phi2 => Copies::Branch,
             Self::Phi3 | Self::Glm4 => Copies::Empty,
-            Self::Lfm2 => Copies::None,
+            Self::Qwen2 | Self::Lfm2 => Copies::None,
+        }
+    }
+
+    /// Tokens that one forward may read from a position on. lfm2's convolutions take a piece of several tokens for the
+    /// beginning, wherever it stands.
+    pub(super) fn piece(self, at: usize) -> usize {
+        if self == Self::Lfm2 && at > 0 { 1 } else { CHUNK as usize }
+    }
+
+    fn longest(self) -> u32 {
+        match self {
+            Self::Llama | Self::Phi2 => FIXED,
+            Self::Qwen2 | Self::Phi3 | Self::Glm4 | Self::Lfm2 => LONGEST,
         }
     }
 }
@@ -179,26 +196,30 @@ impl StockConfig {
         Ok(config)
     }
 
-    /// A model of the llama family whose tensors our own decoder does not read.
-    pub(crate) fn of_llama(weights: &Weights, config: &LlamaConfig) -> Result<Self, Error> {
+    /// A model of a family of ours whose tensors our own decoder does not read.
+    pub(crate) fn of_own(weights: &Weights, config: &LlamaConfig) -> Result<Self, Error> {
         let name = &config.architecture;
-        let plain = config.family == config::Family::Llama
-            && !config.rope_factors
-            && config.scaling == Scaling::None
-            && config.rope_magnitude == 1.0;
+        let family = match config.family {
+            config::Family::Llama => Some(Family::Llama),
+            config::Family::Qwen2 if config.experts < 2 => Some(Family::Qwen2),
+            // candle forgets what stands before a piece of gemma3's, and what was answered of qwen3's; smollm3 wants a path.
+            _ => None,
+        };
+        let plain = !config.rope_factors && config.scaling == Scaling::None && config.rope_magnitude == 1.0;
         // candle takes it that the heads together are as wide as the model.
-        if !plain || config.heads * config.head_width != config.width {
+        let Some(family) = family.filter(|_| plain && config.heads * config.head_width == config.width)
+        else {
             return Err(Error::Family(format!("{name} with these tensor types")));
-        }
+        };
         if config.experts > 1 && weights.find("blk.0.ffn_gate.0.weight").is_none() {
             return Err(Error::Family(format!("{name} with all experts in one tensor")));
         }
         let used = weights.metadata().unsigned("llama.expert_used_count")?.unwrap_or(0);
-        Ok(Self {
-            family: Family::Llama,
+        let config = Self {
+            family,
             layers: config.layers,
             width: config.width,
-            context: config.context.min(Family::Llama.longest()),
+            context: config.context.min(family.longest()),
             vocabulary: config.vocabulary,
             ffn: config.ffn,
             heads: config.heads,
@@ -210,7 +231,13 @@ impl StockConfig {
             experts: config.experts,
             experts_used: u32::try_from(used).unwrap_or(0).min(config.experts),
             convolution: 0,
-        })
+        };
+        config.check()?;
+        config.check_keys(weights)?;
+        if config.experts < 2 {
+            config.check_tensors(weights)?;
+        }
+        Ok(config)
     }
 
     fn other(&self, with: &str) -> Error {
@@ -256,7 +283,7 @@ impl StockConfig {
         }
         let rotated = match self.family {
             Family::Glm4 => self.head_width / 2,
-            Family::Phi3 | Family::Lfm2 => self.head_width,
+            Family::Qwen2 | Family::Phi3 | Family::Lfm2 => self.head_width,
             Family::Phi2 | Family::Llama => self.rope_width,
         };
         if self.rope_width != rotated {
@@ -301,7 +328,7 @@ impl StockConfig {
         let mut put = |name: String, shape: &[u32], required| {
             out.push(Wanted { name, shape: shape.to_vec(), required });
         };
-        let tied = matches!(self.family, Family::Glm4 | Family::Lfm2);
+        let tied = !matches!(self.family, Family::Phi2 | Family::Phi3);
         put("token_embd.weight".to_owned(), &[width, vocabulary], true);
         put("output.weight".to_owned(), &[width, vocabulary], !tied);
         // lfm2's first files have it under the other name.
@@ -348,7 +375,18 @@ impl StockConfig {
                     put("post_attention_norm.weight", &[width], true);
                     put("post_ffw_norm.weight", &[width], true);
                 }
-                Family::Llama | Family::Lfm2 => {
+                Family::Llama | Family::Qwen2 => {
+                    put("ffn_gate.weight", &[width, ffn], true);
+                    put("ffn_up.weight", &[width, ffn], true);
+                    for (name, outer) in [("attn_q", q), ("attn_k", kv), ("attn_v", kv)] {
+                        put(&format!("{name}.weight"), &[width, outer], true);
+                        if self.family == Family::Qwen2 {
+                            put(&format!("{name}.bias"), &[outer], true);
+                        }
+                    }
+                    put("attn_output.weight", &[q, width], true);
+                }
+                Family::Lfm2 => {
                     put("ffn_gate.weight", &[width, ffn], true);
                     put("ffn_up.weight", &[width, ffn], true);
                     if kv > 0 {
@@ -436,7 +474,7 @@ impl StockConfig {
         }
         let positions = match self.family {
             Family::Llama | Family::Phi2 => FIXED,
-            Family::Phi3 | Family::Glm4 | Family::Lfm2 => self.context,
+            Family::Qwen2 | Family::Phi3 | Family::Glm4 | Family::Lfm2 => self.context,
         };
         bytes + 4 * u64::from(positions) * u64::from(self.rope_width)
     }
@@ -460,15 +498,6 @@ impl StockConfig {
         let repeated = if kv_heads == heads { 0 } else { 4 * heads };
         let copied = (2 * kv_heads + repeated) * width * context;
         packed + 4 * (scores + copied + 6 * chunk * ffn + 2 * vocabulary)
-    }
-}
-
-impl Family {
-    fn longest(self) -> u32 {
-        match self {
-            Self::Llama | Self::Phi2 => FIXED,
-            Self::Phi3 | Self::Glm4 | Self::Lfm2 => LONGEST,
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result as CandleResult, Tensor};
 use candle_transformers::models::{
-    quantized_glm4, quantized_lfm2, quantized_llama, quantized_phi, quantized_phi3,
+    quantized_glm4, quantized_lfm2, quantized_llama, quantized_phi, quantized_phi3, quantized_qwen2,
 };
 
 use super::{Decoder, Slot};
@@ -23,36 +23,51 @@ use alone::Alone;
 use config::{CHUNK, Copies, Family, StockConfig};
 use copied::Copied;
 
-/// What is used of candle's models. All errors and panics are theirs; [`guarded`] stands around each call.
+/// What is used of candle's models. Their panics are caught by [`guarded`], which stands around each call.
 trait Model {
     /// The logits after the last of the tokens, one row. The first of them stands at `at`; at 0 a new sequence begins.
     fn read(&mut self, tokens: &Tensor, at: usize) -> CandleResult<Tensor>;
 
     /// Another one on the same weights, where candle's can be copied.
-    fn copy(&self) -> Option<Box<dyn Model>>;
+    fn copy(&self) -> Option<Box<dyn Model>> {
+        None
+    }
+
+    /// Forgets what it has read; whether candle's can.
+    fn clear(&mut self) -> bool {
+        false
+    }
 }
 
 macro_rules! models {
-    ($($model:ty, $copy:expr;)+) => {$(
+    ($($model:ty: { $($more:tt)* })+) => {$(
         impl Model for $model {
             fn read(&mut self, tokens: &Tensor, at: usize) -> CandleResult<Tensor> {
                 self.forward(tokens, at)
             }
 
-            fn copy(&self) -> Option<Box<dyn Model>> {
-                let copy: fn(&Self) -> Option<Box<dyn Model>> = $copy;
-                copy(self)
-            }
+            $($more)*
         }
     )+};
 }
 
 models! {
-    quantized_llama::ModelWeights, |model| Some(Box::new(model.clone()));
-    quantized_phi::ModelWeights, |model| Some(Box::new(model.clone()));
-    quantized_phi3::ModelWeights, |model| Some(Box::new(model.clone()));
-    quantized_glm4::ModelWeights, |model| Some(Box::new(model.clone()));
-    quantized_lfm2::ModelWeights, |_| None;
+    quantized_llama::ModelWeights: {
+        fn copy(&self) -> Option<Box<dyn Model>> { Some(Box::new(self.clone())) }
+    }
+    quantized_phi::ModelWeights: {
+        fn copy(&self) -> Option<Box<dyn Model>> { Some(Box::new(self.clone())) }
+    }
+    quantized_phi3::ModelWeights: {
+        fn copy(&self) -> Option<Box<dyn Model>> { Some(Box::new(self.clone())) }
+    }
+    quantized_glm4::ModelWeights: {
+        fn copy(&self) -> Option<Box<dyn Model>> { Some(Box::new(self.clone())) }
+    }
+    quantized_qwen2::ModelWeights: {
+        fn clear(&mut self) -> bool { self.clear_kv_cache(); true }
+    }
+    quantized_lfm2::ModelWeights: {}
 }
 
 /// Loads all weights; `progress` gets bytes done and in all.
@@ -82,6 +97,9 @@ fn build(
         Ok(match config.family {
             Family::Llama => {
                 Box::new(quantized_llama::ModelWeights::from_gguf(content, reader, device)?) as _
+            }
+            Family::Qwen2 => {
+                Box::new(quantized_qwen2::ModelWeights::from_gguf(content, reader, device)?) as _
             }
             Family::Phi2 => Box::new(quantized_phi::ModelWeights::from_gguf(content, reader, device)?) as _,
             Family::Phi3 => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::*;
+use crate::gguf::TensorType;
 use crate::gguf::testing::Builder;
 use crate::models::config::LlamaConfig;
 use crate::models::llama::{Llama, families};
@@ -24,7 +25,7 @@ struct Golden {
 struct Case {
     name: String,
     keys: BTreeMap<String, Key>,
-    tensors: Vec<(String, Vec<u64>, f64, f64)>,
+    tensors: Vec<(String, Vec<u64>, Values, f64)>,
     logits: Vec<Vec<f32>>,
 }
 
@@ -37,11 +38,37 @@ enum Key {
     Text(String),
 }
 
+/// What a tensor is filled with: floats of this size, or random blocks of a type.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Values {
+    Floats(f64),
+    Blocks(String),
+}
+
 const CONTEXT: u32 = 256;
+
+/// Random blocks whose scales are sound; as `stock.py` makes them.
+fn blocks(random: &mut families::Random, values: u64, kind: TensorType) -> Vec<u8> {
+    let scales: &[(usize, u16)] = match kind {
+        TensorType::Q2K => &[(80, 0x1C00), (82, 0x2000)],
+        _ => &[(108, 0x1000)],
+    };
+    let mut out = Vec::new();
+    for _ in 0..values / 256 {
+        let bytes = random.many(&[kind.block_bytes()], 1.0, 0.0);
+        let mut block: Vec<u8> = bytes.iter().map(|x| (128.0 + 128.0 * f64::from(*x)) as u8).collect();
+        for (at, scale) in scales {
+            block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+        out.extend(block);
+    }
+    out
+}
 
 fn golden() -> Golden {
     let golden: Golden = serde_json::from_str(include_str!("../../../tests/golden/stock.json")).unwrap();
-    assert!(golden.cases.len() >= 5);
+    assert!(golden.cases.len() >= 7);
     golden
 }
 
@@ -61,8 +88,16 @@ impl Case {
             };
         }
         let mut random = families::Random(11);
-        for (name, shape, scale, middle) in &self.tensors {
-            file = file.floats(name, shape, &random.many(shape, *scale, *middle));
+        for (name, shape, values, middle) in &self.tensors {
+            file = match values {
+                Values::Floats(scale) => file.floats(name, shape, &random.many(shape, *scale, *middle)),
+                Values::Blocks(kind) => {
+                    let id = if kind == "Q2_K" { 10 } else { 11 };
+                    let kind = TensorType::from_id(id).unwrap();
+                    let bytes = blocks(&mut random, shape.iter().product(), kind);
+                    file.tensor(name, id, shape, bytes)
+                }
+            };
         }
         file
     }
@@ -245,7 +280,7 @@ fn what_candle_would_compute_otherwise_is_refused_by_name() {
         assert!(sentence.contains(words) && sentence.contains(name), "{sentence}");
     }
     let mut factors = case("phi3");
-    factors.tensors.push(("rope_factors_long.weight".to_owned(), vec![8], 0.1, 1.0));
+    factors.tensors.push(("rope_factors_long.weight".to_owned(), vec![8], Values::Floats(0.1), 1.0));
     assert!(refused(factors).contains("phi3 with the tensor rope_factors_long.weight"));
     let mut tied = case("phi3");
     tied.tensors.retain(|tensor| tensor.0 != "output.weight");
@@ -282,20 +317,37 @@ fn headers_that_candle_would_divide_by_or_allocate_for_are_refused() {
 }
 
 #[test]
-fn candles_llama_says_what_our_own_decoder_says_and_is_cut_and_branched_only_as_a_whole() {
+fn candles_models_of_families_of_ours_say_what_our_own_decoder_says() {
+    for name in ["llama", "qwen2"] {
+        let weights = families::weights(name);
+        let config = LlamaConfig::read(&weights).unwrap();
+        let design = StockConfig::of_own(&weights, &config).unwrap();
+        let mut stock = load(Arc::clone(&weights), design, CONTEXT, &mut |_, _| {}).unwrap();
+        let mut own = Llama::load(Arc::clone(&weights), config.clone(), CONTEXT, 1, &mut |_, _| {}).unwrap();
+        let text: Vec<u32> = (0..40).map(|n| n * 7 % config.vocabulary).collect();
+        for _ in 0..2 {
+            let (slot, other) = (stock.open(), own.open());
+            for tokens in [&text[..8], &text[8..9], &text[9..40]] {
+                let (made, expected) = (run(stock.as_mut(), slot, tokens), run(&mut own, other, tokens));
+                assert_eq!(likeliest(&made), likeliest(&expected));
+                let size = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+                assert!(apart(&made, &expected) < 0.01 * size, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn candles_llama_is_cut_and_branched_only_as_a_whole() {
     let weights = families::weights("llama");
     let config = LlamaConfig::read(&weights).unwrap();
-    let design = StockConfig::of_llama(&weights, &config).unwrap();
+    let design = StockConfig::of_own(&weights, &config).unwrap();
     let position_bytes = design.position_bytes();
-    let mut stock = load(Arc::clone(&weights), design, CONTEXT, &mut |_, _| {}).unwrap();
-    let mut own = Llama::load(Arc::clone(&weights), config.clone(), CONTEXT, 1, &mut |_, _| {}).unwrap();
+    let mut stock = load(weights, design, CONTEXT, &mut |_, _| {}).unwrap();
     let text: Vec<u32> = (0..20).map(|n| n * 7 % config.vocabulary).collect();
-    let (slot, other) = (stock.open(), own.open());
+    let slot = stock.open();
     for tokens in [&text[..8], &text[8..9], &text[9..20]] {
-        let (made, expected) = (run(stock.as_mut(), slot, tokens), run(&mut own, other, tokens));
-        assert_eq!(likeliest(&made), likeliest(&expected));
-        let size = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
-        assert!(apart(&made, &expected) < 0.01 * size);
+        run(stock.as_mut(), slot, tokens);
     }
     // Masks of pieces of 8 and 11 tokens, which see 8 and 20 positions.
     assert_eq!(stock.held_bytes(slot), 20 * position_bytes + 8 * 8 + 11 * 20);
@@ -309,18 +361,18 @@ fn candles_llama_says_what_our_own_decoder_says_and_is_cut_and_branched_only_as_
 }
 
 #[test]
-fn what_candles_llama_would_compute_otherwise_or_not_at_all_is_refused_by_name() {
-    for name in ["qwen2", "qwen3", "gemma3", "llama yarn", "llama factors", "llama magnitude"] {
+fn what_candle_would_compute_otherwise_of_families_of_ours_is_refused_by_name() {
+    for name in ["smollm3", "qwen3", "gemma3", "llama yarn", "llama factors", "llama magnitude"] {
         let weights = families::weights(name);
         let config = LlamaConfig::read(&weights).unwrap();
-        let refused = StockConfig::of_llama(&weights, &config).unwrap_err();
+        let refused = StockConfig::of_own(&weights, &config).unwrap_err();
         assert!(refused.to_string().contains(&config.architecture), "{refused}");
     }
     let weights = families::weights("llama");
     let config = LlamaConfig::read(&weights).unwrap();
     let narrow = LlamaConfig { head_width: 8, ..config.clone() };
-    assert!(StockConfig::of_llama(&weights, &narrow).is_err());
+    assert!(StockConfig::of_own(&weights, &narrow).is_err());
     let mixture = LlamaConfig { experts: 4, ..config };
-    let refused = StockConfig::of_llama(&weights, &mixture).unwrap_err();
+    let refused = StockConfig::of_own(&weights, &mixture).unwrap_err();
     assert!(refused.to_string().contains("all experts in one tensor"), "{refused}");
 }
