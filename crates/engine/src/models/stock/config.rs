@@ -10,7 +10,7 @@ use candle_transformers::models::quantized_llama::MAX_SEQ_LEN;
 use crate::error::Error;
 use crate::gguf::{GgufError, TensorType};
 use crate::models::config::{self, LlamaConfig, Scaling};
-use crate::weights::Weights;
+use crate::weights::{TensorView, Weights};
 
 /// Tokens that one forward of candle's models reads. A forward cannot be interrupted, and from 32 rows on candle makes one more
 /// copy of each Q4_K matrix for AMX, more than twice as large as the matrix.
@@ -482,11 +482,15 @@ impl StockConfig {
     /// Private bytes that come with use: candle's second copy of matrices that it has faster code for, and what the largest
     /// step takes, at the end of a full context.
     pub(crate) fn scratch_bytes(&self, weights: &Weights) -> u64 {
-        let matrices = weights.tensors().filter(|view| view.entry.shape.len() > 1);
-        let rows = |name: &str| if name == "output.weight" { 1 } else { CHUNK };
-        let packed: u64 = matrices
-            .map(|view| {
-                packed(view.entry.kind, &view.entry.shape, rows(&view.entry.name), view.bytes.len() as u64)
+        // The output is asked for the last row alone, and so is the token table where it is the output, too.
+        let tied = weights.find("output.weight").is_none();
+        let packed: u64 = weights
+            .tensors()
+            .filter(|view| view.entry.shape.len() > 1)
+            .map(|view| match view.entry.name.as_str() {
+                "token_embd.weight" if !tied => 0,
+                "token_embd.weight" | "output.weight" => packed(&view, 1),
+                _ => packed(&view, CHUNK),
             })
             .sum();
         let [context, heads, width, ffn, vocabulary, chunk] =
@@ -526,20 +530,35 @@ fn kv_heads(weights: &Weights, key: &str, layers: u32, heads: u32) -> Result<Vec
 
 /// Bytes of the copy that candle makes of a matrix at its first use with so many rows, if it has faster code for a laid-out
 /// copy of this type. Source: candle-core's `repack.rs` and `repack_x86.rs`.
-fn packed(kind: TensorType, shape: &[u64], rows: u32, bytes: u64) -> u64 {
+#[cfg(target_arch = "aarch64")]
+fn packed(view: &TensorView<'_>, _rows: u32) -> u64 {
+    let known = [TensorType::Q4_0, TensorType::Q4K, TensorType::Q5K, TensorType::Q6K, TensorType::Q8_0];
+    let outer = view.entry.shape.get(1).copied().unwrap_or(0);
+    if known.contains(&view.entry.kind) && outer.is_multiple_of(8) { view.bytes.len() as u64 } else { 0 }
+}
+
+/// Bytes of the copy that candle makes of a matrix at its first use with so many rows, if it has faster code for a laid-out
+/// copy of this type. Source: candle-core's `repack.rs` and `repack_x86.rs`.
+#[cfg(target_arch = "x86_64")]
+fn packed(view: &TensorView<'_>, rows: u32) -> u64 {
+    let shape = &view.entry.shape;
     let (inner, outer) = (shape.first().copied().unwrap_or(0), shape.get(1).copied().unwrap_or(0));
-    let values = inner * outer;
-    if cfg!(target_arch = "aarch64") {
-        let known = [TensorType::Q4_0, TensorType::Q4K, TensorType::Q5K, TensorType::Q6K, TensorType::Q8_0];
-        return if known.contains(&kind) && outer.is_multiple_of(8) { bytes } else { 0 };
-    }
-    if !inner.is_multiple_of(256) || !outer.is_multiple_of(16) {
+    let has_vectors = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    if !has_vectors || !inner.is_multiple_of(256) || !outer.is_multiple_of(16) {
         return 0;
     }
-    match kind {
-        TensorType::Q4K => values * 3 / 4,
-        TensorType::Q6K if rows > 1 => values * 5 / 4,
-        TensorType::Q8_0 => values * 17 / 16,
+    let sums_bytes = is_x86_feature_detected!("avxvnni")
+        || (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"));
+    match view.entry.kind {
+        TensorType::Q4K => inner * outer * 3 / 4,
+        TensorType::Q6K if rows > 1 => inner * outer * 5 / 4,
+        TensorType::Q8_0 if sums_bytes => inner * outer * 17 / 16,
         _ => 0,
     }
+}
+
+/// Elsewhere candle has no such code.
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+fn packed(_: &TensorView<'_>, _: u32) -> u64 {
+    0
 }

@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use link::{FileRole, Generate, Load, Prompt, Sampling};
 use serde::Deserialize;
+use worker::port::{Engine, Loader, Made, ModelFile};
 
 use super::*;
+use crate::allocations;
 use crate::gguf::TensorType;
 use crate::gguf::testing::Builder;
+use crate::loader::ModelLoader;
 use crate::models::config::LlamaConfig;
 use crate::models::llama::{Llama, families};
 use crate::models::{Decoder, Design, Work};
@@ -242,6 +246,101 @@ fn a_sequence_holds_bytes_by_its_length_until_it_is_closed_and_never_grows_beyon
         assert!(matches!(refused, Error::ContextExceeded { tokens: 282, .. }), "{refused}");
         decoder.close(slot);
         assert_eq!((decoder.open(), decoder.held_bytes(slot)), (slot, 0));
+    }
+}
+
+#[test]
+fn what_a_model_takes_is_said_before_the_load_and_what_a_sequence_takes_comes_back() {
+    let tokens = tokens();
+    for case in golden().cases {
+        let weights = case.weights();
+        let config = stock(&weights).unwrap();
+        let (expected, copies) = (config.private_bytes(&weights) as i64, config.family.copies());
+        let before = allocations::bytes();
+        let mut decoder = load(weights, config, CONTEXT, &mut |_, _| {}).unwrap();
+        let taken = allocations::bytes() - before;
+        let off = (taken - expected).abs();
+        assert!(off < expected * 15 / 100, "{}: {taken} bytes, {expected} expected", case.name);
+        // The first sequence leaves what candle keeps for all of them.
+        for round in 0..3 {
+            let (slot, before) = (decoder.open(), allocations::bytes());
+            run(decoder.as_mut(), slot, &tokens);
+            let (held, grown) = (decoder.held_bytes(slot) as i64, allocations::bytes() - before);
+            // What is written in place is allocated for up to 512 positions at once, and taken as it fills.
+            let most = if copies == Copies::Empty { held * 512 / 96 } else { held };
+            decoder.close(slot);
+            let left = allocations::bytes() - before;
+            if round > 0 {
+                assert!((held..=most * 6 / 5 + 8192).contains(&grown), "{}: {grown}, not {held}", case.name);
+                assert!(left.abs() < 8192, "{}: {left} bytes left", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_stock_family_is_loaded_and_answers_two_at_once_as_one_after_the_other() {
+    let letters: Vec<String> = (b'A'..b'A' + 40).map(|byte| char::from(byte).to_string()).collect();
+    let generate = |id: u64, text: &str| Generate {
+        id,
+        session: format!("{id}"),
+        prompt: Prompt::Text(text.to_owned()),
+        sampling: Sampling { max_tokens: Some(12), ignore_eos: true, ..Sampling::greedy() },
+        credits: 64,
+    };
+    for case in golden().cases {
+        let file = case
+            .file()
+            .text("tokenizer.ggml.model", "gpt2")
+            .text("tokenizer.ggml.pre", "gpt-2")
+            .texts("tokenizer.ggml.tokens", &letters)
+            .texts::<&str>("tokenizer.ggml.merges", &[]);
+        let mut on_disk = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut on_disk, &file.build()).unwrap();
+        let role = FileRole::Gguf { part: 0 };
+        let files = || vec![ModelFile { role, file: on_disk.try_clone().unwrap() }];
+        let facts = ModelLoader.inspect(files()).unwrap();
+        let family = case.name.split(' ').next().unwrap();
+        assert_eq!((facts.family.as_str(), facts.context), (family, CONTEXT));
+        let order = Load { files: vec![role], context: Some(200), threads: 1 };
+        let (mut model, ready) = ModelLoader.load(files(), &order, &mut |_, _, _| {}).unwrap();
+        let code = if family == "phi2" { "phi" } else { family };
+        assert_eq!((ready.served_by.as_str(), ready.context), (&*format!("candle quantized_{code}"), 200));
+        let mut answers = BTreeMap::<u64, String>::new();
+        for ids in [&[1, 2][..], &[3], &[4]] {
+            for id in ids {
+                model
+                    .admit(generate(*id, if id % 2 == 1 { "THEQUICKBROWNFOX" } else { "ALAZYDOG" }))
+                    .unwrap();
+            }
+            while model.step(&mut |made| match made {
+                Made::Token { id, text } | Made::Done { id, text, .. } => {
+                    answers.entry(id).or_default().push_str(&text);
+                }
+                Made::Failed { refusal, .. } => panic!("{}", refusal.message),
+                Made::Held { .. } => {}
+            }) {}
+        }
+        assert_eq!(answers[&1].len(), 12, "{}", case.name);
+        assert_eq!([&answers[&1], &answers[&2]], [&answers[&3], &answers[&4]], "{}", case.name);
+    }
+}
+
+#[test]
+fn a_token_that_candle_cannot_look_up_is_an_error_and_the_next_sequence_is_whole() {
+    let tokens = tokens();
+    for case in golden().cases {
+        let mut decoder = case.decoder();
+        let slot = decoder.open();
+        let expected = run(decoder.as_mut(), slot, &tokens[..30]);
+        decoder.close(slot);
+        let slot = decoder.open();
+        let work = [Work { slot, tokens: &[1, 2, 4000], wants_logits: true }];
+        let error = decoder.run(&work, &mut |_, _| panic!("no such token")).unwrap_err();
+        assert!(matches!(error, Error::Compute(_)), "{error}");
+        decoder.close(slot);
+        let slot = decoder.open();
+        assert!(apart(&run(decoder.as_mut(), slot, &tokens[..30]), &expected) < 1e-3, "{}", case.name);
     }
 }
 
