@@ -1,7 +1,7 @@
 //! Models that candle can copy: each sequence is a copy of the one that has read nothing. The weights are shared, the keys
 //! and values are its own.
 
-use super::config::{Copies, StockConfig};
+use super::config::{Copies, Family, StockConfig};
 use super::{CHUNK, Model, check_length, place, read};
 use crate::error::Error;
 use crate::models::{Decoder, Slot, Work};
@@ -16,6 +16,8 @@ pub(super) struct Copied {
     slots: Vec<Option<Sequence>>,
     context: u32,
     copies: Copies,
+    /// Whether candle keeps the mask of each piece.
+    keeps_masks: bool,
     position_bytes: u64,
 }
 
@@ -24,14 +26,20 @@ struct Sequence {
     /// None before the first token.
     model: Option<Box<dyn Model>>,
     length: usize,
-    /// Bytes of the masks that candle keeps, one for each piece that it has read.
+    /// Bytes of the masks that candle keeps of the pieces that it has read.
     masks: usize,
 }
 
 impl Copied {
     pub(super) fn new(config: &StockConfig, context: u32, empty: Box<dyn Model>) -> Self {
-        let (copies, position_bytes) = (config.family.copies(), config.position_bytes());
-        Self { empty, slots: Vec::new(), context, copies, position_bytes }
+        Self {
+            empty,
+            slots: Vec::new(),
+            context,
+            copies: config.family.copies(),
+            keeps_masks: config.family != Family::Glm4,
+            position_bytes: config.position_bytes(),
+        }
     }
 
     fn forward(&mut self, work: &Work<'_>) -> Result<Option<Vec<f32>>, Error> {
@@ -45,7 +53,7 @@ impl Copied {
             let Some(model) = &mut sequence.model else { return Err(no_copy()) };
             logits = read(model.as_mut(), piece, sequence.length, work.wants_logits)?;
             sequence.length += piece.len();
-            if piece.len() > 1 {
+            if self.keeps_masks && piece.len() > 1 {
                 sequence.masks += piece.len() * sequence.length;
             }
         }

@@ -270,8 +270,10 @@ fn what_a_model_takes_is_said_before_the_load_and_what_a_sequence_takes_comes_ba
             let most = if copies == Copies::Empty { held * 512 / 96 } else { held };
             decoder.close(slot);
             let left = allocations::bytes() - before;
+            // Forgotten is down to two positions where candle cannot forget all.
             if round > 0 {
-                assert!((held..=most * 6 / 5 + 8192).contains(&grown), "{}: {grown}, not {held}", case.name);
+                let allowed = held * 9 / 10..=most * 6 / 5 + 8192;
+                assert!(allowed.contains(&grown), "{}: {grown}, not {held}", case.name);
                 assert!(left.abs() < 8192, "{}: {left} bytes left", case.name);
             }
         }
@@ -413,6 +415,39 @@ fn headers_that_candle_would_divide_by_or_allocate_for_are_refused() {
     assert_eq!(stock(&long.weights()).unwrap().context, 8192);
     let windowed = case("phi3").with("phi3.attention.sliding_window", Key::Count(100));
     assert_eq!(stock(&windowed.weights()).unwrap().context, 100);
+}
+
+#[test]
+fn a_header_that_was_tampered_with_is_refused_or_served_and_never_ends_the_process() {
+    let mut random = fixtures::Random::new(23);
+    let mut served = 0;
+    for case in golden().cases {
+        let (whole, spans) = case.file().build_with_map();
+        let fields: Vec<_> = spans
+            .iter()
+            .filter(|span| span.field != fixtures::Field::Weights && !span.at.is_empty())
+            .collect();
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random.below(2) {
+                let field = fields[random.below(fields.len())].at.clone();
+                let at = field.start + random.below(field.len());
+                let any = random.any() as u8;
+                bytes[at] = random.of(&[0, 1, 2, 3, 8, 64, 255, any]);
+            }
+            let mut on_disk = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut on_disk, &bytes).unwrap();
+            let Ok(weights) = Weights::open(&[on_disk]) else { continue };
+            let Ok(Design::Stock(config)) = Design::read(&weights) else { continue };
+            let weights = Arc::new(weights);
+            let Ok(mut decoder) = load(weights, config, CONTEXT, &mut |_, _| {}) else { continue };
+            let slot = decoder.open();
+            let work = [Work { slot, tokens: &[1, 2, 3], wants_logits: true }];
+            served += usize::from(decoder.run(&work, &mut |_, _| {}).is_ok());
+            decoder.close(slot);
+        }
+    }
+    assert!(served > 40, "{served}");
 }
 
 #[test]
