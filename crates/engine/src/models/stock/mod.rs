@@ -3,6 +3,7 @@
 //! or begins anew.
 
 mod alone;
+mod bytes;
 pub(crate) mod config;
 mod copied;
 mod file;
