@@ -209,7 +209,8 @@ fn count(tokens: &[u32], seen: &mut Vec<(u32, u32)>) {
 
 /// The likelier first, of equals the one that comes first in the vocabulary.
 fn falling(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
-    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+    // The sum makes one zero of both: a total order tells them apart.
+    (b.0 + 0.0).total_cmp(&(a.0 + 0.0)).then(a.1.cmp(&b.1))
 }
 
 /// The highest finite logit of each group; minus infinity if it has none.
@@ -371,6 +372,13 @@ mod tests {
                 prop_assert_eq!(sampler.choose(&mut logits, &[], 0), expected);
             }
         }
+    }
+
+    #[test]
+    fn zeros_of_either_sign_are_equals() {
+        let wish = Sampling { top_k: 1, ..order(1.0) };
+        assert_eq!(Sampler::new(&wish).choose(&mut [-1.0, -0.0, 0.0], &[], 0), Some(1));
+        assert_eq!(Sampler::new(&order(0.0)).choose(&mut [-1.0, -0.0, 0.0], &[], 0), Some(1));
     }
 
     #[test]
