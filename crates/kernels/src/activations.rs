@@ -15,8 +15,8 @@ pub struct Activations {
     rows: usize,
     /// Which instructions rounded them, and so which multiply them: the order of the values depends on it.
     level: Level,
-    /// Blocks lie in fours, as [`halves`] says.
-    quads: bool,
+    /// How blocks lie.
+    layout: Layout,
     /// Whether the last fill rounded them.
     pub(crate) rounded: bool,
     /// As they are, for formats without an integer path; empty if nobody asked for them.
@@ -38,14 +38,39 @@ pub(crate) const fn place(block: usize) -> usize {
     block & !15 | (block & 3) << 2 | (block >> 2) & 3
 }
 
-/// Where the halves of a block begin within its row. With `quads`, four blocks A to D lie as the first halves of A, B, C,
-/// D, then their second halves: the order in which AVX-512 unpacks weights.
-pub(crate) const fn halves(block: usize, quads: bool) -> (usize, usize) {
-    if quads {
-        let at = block / 4 * 128 + block % 4 * 16;
-        (at, at + 64)
-    } else {
-        (block * 32, block * 32 + 16)
+/// How the blocks of a row lie: in the order in which the weights that they meet are unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// One after the other.
+    #[default]
+    Plain,
+    /// Four blocks A to D as the first halves of A, B, C, D, then their second halves: for AVX-512.
+    Quads,
+    /// Two blocks likewise: of eight, 0 and 4, then 1 and 5, 2 and 6, 3 and 7; of those beyond the eights of a row of so
+    /// many blocks, 0 and 1, then 2 and 3, and so on. For AVX2.
+    Pairs(usize),
+}
+
+impl Layout {
+    /// Where the halves of a block begin within its row.
+    pub(crate) const fn halves(self, block: usize) -> (usize, usize) {
+        match self {
+            Self::Plain => (block * 32, block * 32 + 16),
+            Self::Quads => {
+                let at = block / 4 * 128 + block % 4 * 16;
+                (at, at + 64)
+            }
+            Self::Pairs(blocks) => {
+                let (eights, within) = (blocks / 8 * 8, block % 8);
+                let at = if block < eights {
+                    (block - within) * 32 + within % 4 * 64 + within / 4 * 16
+                } else {
+                    let beyond = block - eights;
+                    eights * 32 + beyond / 2 * 64 + beyond % 2 * 16
+                };
+                (at, at + 32)
+            }
+        }
     }
 }
 
@@ -74,9 +99,9 @@ impl Activations {
         self.level
     }
 
-    /// Whether blocks lie in fours.
-    pub(crate) fn quads(&self) -> bool {
-        self.quads
+    /// How blocks lie.
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Values of a row.
@@ -102,7 +127,7 @@ impl Activations {
             let (q, d) = (&self.q[row * self.q_stride()..], &self.d[row * self.d_stride()..]);
             for (block, out) in out.chunks_exact_mut(32).enumerate() {
                 let d = d[if self.level == Level::Avx512Vnni { place(block) } else { block }];
-                let (first, second) = halves(block, self.quads);
+                let (first, second) = self.layout.halves(block);
                 for (half, at) in out.chunks_exact_mut(16).zip([first, second]) {
                     for (out, q) in half.iter_mut().zip(&q[at..at + 16]) {
                         *out -= d * f32::from(*q);
@@ -134,7 +159,11 @@ impl Activations {
         self.k = k;
         self.rows = values.len() / k;
         self.level = level;
-        self.quads = level == Level::Avx512Vnni && self.rows < MANY;
+        self.layout = match level {
+            Level::Avx512Vnni if self.rows < MANY => Layout::Quads,
+            Level::Avx2 => Layout::Pairs(k / 32),
+            _ => Layout::Plain,
+        };
         self.rounded = k.is_multiple_of(32) && level != Level::Reference;
         self.exact.clear();
         if exact || !self.rounded {
@@ -143,7 +172,7 @@ impl Activations {
         if !self.rounded || self.rows == 0 {
             return;
         }
-        let (q_stride, d_stride, quads) = (self.q_stride(), self.d_stride(), self.quads);
+        let (q_stride, d_stride, layout) = (self.q_stride(), self.d_stride(), self.layout);
         // What a row does not fill, `round_row` clears; so nothing has to be cleared here.
         let there = self.rows.next_multiple_of(ROWS);
         self.q.resize(there * q_stride, 0);
@@ -169,46 +198,46 @@ impl Activations {
                         firsts: firsts.piece(row, d_stride),
                     }
                 };
-                round_row(level, &values[row * k..][..k], &mut rounded, quads);
+                round_row(level, &values[row * k..][..k], &mut rounded, layout);
             }
         });
     }
 }
 
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
-fn round_row(level: Level, values: &[f32], out: &mut Rounded<'_>, quads: bool) {
+fn round_row(level: Level, values: &[f32], out: &mut Rounded<'_>, layout: Layout) {
     #[cfg(target_arch = "x86_64")]
     match level {
         // SAFETY: `fill` made the level sound.
-        Level::Avx512Vnni => return unsafe { round_row_avx512(values, out, quads) },
+        Level::Avx512Vnni => return unsafe { round_row_avx512(values, out, layout) },
         // SAFETY: as above.
-        Level::Avx2 => return unsafe { round_row_avx2(values, out) },
+        Level::Avx2 => return unsafe { round_row_avx2(values, out, layout) },
         _ => {}
     }
-    let _ = (level, quads);
-    round_plain::<false>(values, out, false);
+    let _ = level;
+    round_plain::<false>(values, out, layout);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn round_row_avx512(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
-    round_plain::<true>(values, out, quads);
+fn round_row_avx512(values: &[f32], out: &mut Rounded<'_>, layout: Layout) {
+    round_plain::<true>(values, out, layout);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn round_row_avx2(values: &[f32], out: &mut Rounded<'_>) {
-    round_plain::<false>(values, out, false);
+fn round_row_avx2(values: &[f32], out: &mut Rounded<'_>, layout: Layout) {
+    round_plain::<false>(values, out, layout);
 }
 
 /// `PLACED`: scales and sums stand at their [`place`].
 #[inline(always)]
-fn round_plain<const PLACED: bool>(values: &[f32], out: &mut Rounded<'_>, quads: bool) {
+fn round_plain<const PLACED: bool>(values: &[f32], out: &mut Rounded<'_>, layout: Layout) {
     let blocks = values.len() / 32;
     for block in 0..out.d.len() {
         let at = if PLACED { place(block) } else { block };
         let (d, first, second) = match values.chunks_exact(32).nth(block) {
-            Some(values) => round_block(values, halves(block, quads), out.q),
+            Some(values) => round_block(values, layout.halves(block), out.q),
             None => (0.0, 0, 0),
         };
         out.d[at] = d;
@@ -217,7 +246,7 @@ fn round_plain<const PLACED: bool>(values: &[f32], out: &mut Rounded<'_>, quads:
         out.s[at] = d * (first + second) as f32;
     }
     for block in blocks..out.q.len() / 32 {
-        let (first, second) = halves(block, quads);
+        let (first, second) = layout.halves(block);
         out.q[first..first + 16].fill(0);
         out.q[second..second + 16].fill(0);
     }

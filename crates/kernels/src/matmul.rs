@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::activations::{Activations, MANY};
+use crate::activations::{Activations, Layout, MANY};
 use crate::blocks::{Kind, dequantise};
 use crate::plain;
 use crate::pool::Pool;
@@ -206,7 +206,7 @@ pub fn matmul(pool: &mut Pool, x: &Activations, jobs: &mut [Job<'_>]) {
 fn tile(matrix: &Matrix<'_>, x: &Activations, columns: Range<usize>, out: &Out) {
     let level = x.level();
     #[cfg(target_arch = "x86_64")]
-    if level == Level::Avx512Vnni && !x.quads() && !matrix.reads_floats() {
+    if level == Level::Avx512Vnni && x.layout() != Layout::Quads && !matrix.reads_floats() {
         // SAFETY: `x` carries a level that this machine has; it is rounded, because quantised rows are whole blocks; the
         // columns of this tile are this thread's alone.
         return unsafe { crate::avx512::panel(matrix, columns.start, columns.end, x, out) };

@@ -1,7 +1,7 @@
 //! Products without special instructions: what every machine can do, the frame in which NEON makes its products, and, with
 //! nothing rounded, what all levels are measured against.
 
-use crate::activations::{Activations, halves};
+use crate::activations::{Activations, Layout};
 use crate::blocks::{Block, Kind, dequantise};
 
 /// One row of weights by `M` rows of activations.
@@ -32,7 +32,7 @@ pub(crate) fn integer<const M: usize>(
     let mut sums = [0f32; M];
     for number in 0..x.k() / 32 {
         let block = Block::read(kind, row, number);
-        let (low, high) = halves(number, false);
+        let (low, high) = Layout::Plain.halves(number);
         for (m, sum) in sums.iter_mut().enumerate() {
             let q = &x.q[(first + m) * q_stride..][..q_stride];
             let (Some((q_low, _)), Some((q_high, _))) =

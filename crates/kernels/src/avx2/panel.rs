@@ -6,14 +6,19 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::{Part, Sums, each_part};
+use super::file_rows;
+use super::four::{FOUR, four};
+use super::unpack::Eight;
 use crate::activations::Activations;
 use crate::kinds::with_kind;
 use crate::matmul::{Matrix, Out};
 
+/// Rows of weights that are unpacked at a time; so many of usual rows stay in the nearest cache.
+const PANEL: usize = 8;
+
 thread_local! {
     /// Unpacked rows; kept by their thread for the next ones.
-    static MINE: RefCell<Vec<Part>> = RefCell::default();
+    static MINE: RefCell<Vec<Eight>> = RefCell::default();
 }
 
 /// The `columns` by all rows of activations.
@@ -22,10 +27,12 @@ thread_local! {
 /// The machine must have what [`super::available`] asks for; `x` must be rounded; the columns of `out` must be the
 /// caller's alone. The matrix must be of a quantised format.
 pub(crate) unsafe fn panel(matrix: &Matrix<'_>, columns: Range<usize>, x: &Activations, out: &Out) {
-    MINE.with_borrow_mut(|parts| {
-        parts.clear();
-        // SAFETY: the caller's promise.
-        unsafe { with_kind!(matrix.kind(), fill_and_multiply[](parts, matrix, columns, x, out)) }
+    MINE.with_borrow_mut(|eights| {
+        for start in columns.clone().step_by(PANEL) {
+            let columns = start..(start + PANEL).min(columns.end);
+            // SAFETY: the caller's promise.
+            unsafe { with_kind!(matrix.kind(), fill_and_multiply[](eights, matrix, columns, x, out)) }
+        }
     });
 }
 
@@ -33,50 +40,62 @@ pub(crate) unsafe fn panel(matrix: &Matrix<'_>, columns: Range<usize>, x: &Activ
 /// As for [`panel`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn fill_and_multiply<const K: u8>(
-    parts: &mut Vec<Part>,
+    eights: &mut Vec<Eight>,
     matrix: &Matrix<'_>,
     columns: Range<usize>,
     x: &Activations,
     out: &Out,
 ) {
+    let (of_row, pairs) = (x.k() / 256, (x.k() / 32 % 8).div_ceil(2));
+    eights.clear();
     // SAFETY: the caller's promise; no row of activations beyond the last is looked at.
     unsafe {
-        for column in columns.clone() {
-            each_part::<K>(matrix, column, &mut |part, _| parts.push(part));
+        for column in columns.clone().step_by(FOUR) {
+            let rows = file_rows(matrix, column, columns.end);
+            for row in 0..FOUR {
+                eights.extend((0..of_row).map(|number| rows.eight::<K>(row, number)));
+            }
+            eights.extend((0..pairs).map(|number| rows.ends::<K>(number)));
         }
-        let target = (matrix.n(), columns.start, out);
+        let target = (matrix.n(), columns, out);
         let mut first = 0;
         while first < x.rows() {
             first += match x.rows() - first {
-                4.. => multiply::<K, 4>(parts, x, first, target),
-                2.. => multiply::<K, 2>(parts, x, first, target),
-                _ => multiply::<K, 1>(parts, x, first, target),
+                4.. => multiply::<K, 4>(eights, (of_row, pairs), x, first, &target),
+                2.. => multiply::<K, 2>(eights, (of_row, pairs), x, first, &target),
+                _ => multiply::<K, 1>(eights, (of_row, pairs), x, first, &target),
             };
         }
     }
 }
 
-/// The unpacked rows by `M` rows of activations from `first` on; gives `M`. Products go to rows of so many values, from a
-/// column on.
+/// The unpacked rows, each of so many eights and each four of so many pairs, by `M` rows of activations from `first` on;
+/// gives `M`. Products go to some columns of rows of so many values.
 ///
 /// # Safety
 /// As for [`panel`]; `first + M` must not exceed the rows of `x`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn multiply<const K: u8, const M: usize>(
-    parts: &[Part],
+    eights: &[Eight],
+    (of_row, pairs): (usize, usize),
     x: &Activations,
     first: usize,
-    (n, from, out): (usize, usize, &Out),
+    (n, columns, out): &(usize, Range<usize>, &Out),
 ) -> usize {
-    for (number, row) in parts.chunks_exact(x.k() / 32).enumerate() {
-        let mut sums = Sums::<M>::none();
-        // SAFETY: the caller's promise; a row has as many parts as the activations have blocks.
+    for (number, of_four) in eights.chunks_exact(of_row * FOUR + pairs).enumerate() {
+        let column = columns.start + number * FOUR;
+        let target = (*n, column, FOUR.min(columns.end - column));
+        // SAFETY: the caller's promise; a four has as many eights and pairs as the activations have.
         unsafe {
-            for (at, part) in row.iter().enumerate() {
-                sums.add::<K>(part, x, first, at);
-            }
-            sums.put(n, from + number, first, out);
+            four::<K, M>(
+                |row, number| *of_four.get_unchecked(row * of_row + number),
+                |number| *of_four.get_unchecked(of_row * FOUR + number),
+                x,
+                first,
+                target,
+                out,
+            );
         }
     }
     M
