@@ -1,5 +1,6 @@
 //! Rows of activations, rounded once to eight bits in blocks of 32 for all matrices that read them.
 
+use crate::lines::Lines;
 use crate::matmul::Level;
 use crate::pool::{Cut, Pool};
 
@@ -22,15 +23,15 @@ pub struct Activations {
     /// As they are, for formats without an integer path; empty if nobody asked for them.
     pub(crate) exact: Vec<f32>,
     /// The rounded values, padded with zeros.
-    pub(crate) q: Vec<i8>,
+    pub(crate) q: Lines<i8>,
     /// A block's scale at [`place`], padded with zeros to sixteens, as the next three are.
-    pub(crate) d: Vec<f32>,
+    pub(crate) d: Lines<f32>,
     /// A block's scale times its sum of `q`.
-    pub(crate) s: Vec<f32>,
+    pub(crate) s: Lines<f32>,
     /// A block's sum of `q`.
-    pub(crate) sums: Vec<i32>,
+    pub(crate) sums: Lines<i32>,
     /// The sum of `q` over a block's first half.
-    pub(crate) firsts: Vec<i32>,
+    pub(crate) firsts: Lines<i32>,
 }
 
 /// Where a block's numbers stand among those of its sixteen: the order in which AVX-512 sums four blocks at a time.
@@ -142,12 +143,12 @@ impl Activations {
         let widest = Self { k, ..Self::default() };
         let (rows, q, d) = (rows.next_multiple_of(ROWS), widest.q_stride(), widest.d_stride());
         self.exact.reserve_exact((rows * k).saturating_sub(self.exact.len()));
-        self.q.reserve_exact((rows * q).saturating_sub(self.q.len()));
+        self.q.reserve(rows * q);
         for floats in [&mut self.d, &mut self.s] {
-            floats.reserve_exact((rows * d).saturating_sub(floats.len()));
+            floats.reserve(rows * d);
         }
         for sums in [&mut self.sums, &mut self.firsts] {
-            sums.reserve_exact((rows * d).saturating_sub(sums.len()));
+            sums.reserve(rows * d);
         }
     }
 
@@ -175,12 +176,12 @@ impl Activations {
         let (q_stride, d_stride, layout) = (self.q_stride(), self.d_stride(), self.layout);
         // What a row does not fill, `round_row` clears; so nothing has to be cleared here.
         let there = self.rows.next_multiple_of(ROWS);
-        self.q.resize(there * q_stride, 0);
+        self.q.resize(there * q_stride);
         for floats in [&mut self.d, &mut self.s] {
-            floats.resize(there * d_stride, 0.0);
+            floats.resize(there * d_stride);
         }
         for sums in [&mut self.sums, &mut self.firsts] {
-            sums.resize(there * d_stride, 0);
+            sums.resize(there * d_stride);
         }
         let (q, d, s) = (Cut::new(&mut self.q), Cut::new(&mut self.d), Cut::new(&mut self.s));
         let (sums, firsts) = (Cut::new(&mut self.sums), Cut::new(&mut self.firsts));

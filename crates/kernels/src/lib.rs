@@ -22,6 +22,7 @@ mod blocks;
 mod half;
 #[cfg(target_arch = "x86_64")]
 mod kinds;
+mod lines;
 mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;

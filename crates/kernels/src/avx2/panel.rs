@@ -53,9 +53,13 @@ unsafe fn fill_and_multiply<const K: u8>(
         for column in columns.clone().step_by(FOUR) {
             let rows = file_rows(matrix, column, columns.end);
             for row in 0..FOUR {
-                eights.extend((0..of_row).map(|number| rows.eight::<K>(row, number)));
+                for number in 0..of_row {
+                    eights.push(rows.eight::<K>(row, number));
+                }
             }
-            eights.extend((0..pairs).map(|number| rows.ends::<K>(number)));
+            for number in 0..pairs {
+                eights.push(rows.ends::<K>(number));
+            }
         }
         let target = (matrix.n(), columns, out);
         let mut first = 0;
