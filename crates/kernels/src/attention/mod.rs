@@ -13,7 +13,6 @@ use crate::pool::{Cut, Pool};
 pub use softmax::exp;
 pub(crate) use softmax::{Soft, soften};
 use view::View;
-pub(crate) use view::{plain_scores, plain_weigh};
 
 /// Keys lie in blocks of so many positions: first the first number of each position, then the second, and so on. So a vector
 /// holds one number of many positions, and scores need no sums across its lanes.

@@ -94,16 +94,16 @@ impl<'a> View<'a> {
             // SAFETY: the level is sound; the keys are a whole block; each query has a row of `stride` scores.
             return unsafe { crate::avx512::scores(queries, width, keys, &mut scores[at..], stride) };
         }
+        #[cfg(target_arch = "x86_64")]
+        if self.look.level == Level::Avx2 {
+            let keys = stored(keys, queries.len() / width, wide);
+            // SAFETY: as above.
+            return unsafe { crate::avx2::scores(queries, width, keys, &mut scores[at..], stride) };
+        }
         widen(self.look.level, keys, wide);
         let rows = queries.chunks_exact(width).zip(scores.chunks_exact_mut(stride));
         for (query, scores) in rows {
             let Some(scores) = scores[at..].first_chunk_mut::<KEY_BLOCK>() else { continue };
-            #[cfg(target_arch = "x86_64")]
-            if self.look.level == Level::Avx2 {
-                // SAFETY: the level is sound.
-                unsafe { crate::avx2::scores(query, wide, scores) };
-                continue;
-            }
             plain_scores(query, wide, scores);
         }
     }
@@ -119,15 +119,16 @@ impl<'a> View<'a> {
             // SAFETY: the level is sound; each query has a row of `stride` weights; the values are there.
             return unsafe { crate::avx512::weigh(weights, stride, positions.len(), values, width, part) };
         }
+        #[cfg(target_arch = "x86_64")]
+        if self.look.level == Level::Avx2 && width.is_multiple_of(8) {
+            let values = stored(values, part.len() / width, wide);
+            let weights = &scores[positions.start..];
+            // SAFETY: as above.
+            return unsafe { crate::avx2::weigh(weights, stride, positions.len(), values, width, part) };
+        }
         widen(self.look.level, values, wide);
         for (weights, out) in scores.chunks_exact(stride).zip(part.chunks_exact_mut(width)) {
             let weights = &weights[positions.clone()];
-            #[cfg(target_arch = "x86_64")]
-            if self.look.level == Level::Avx2 {
-                // SAFETY: the level is sound.
-                unsafe { crate::avx2::weigh(weights, wide, out) };
-                continue;
-            }
             plain_weigh(weights, wide, out);
         }
     }
@@ -188,6 +189,16 @@ impl<'a> View<'a> {
     }
 }
 
+/// Keys or values for so many queries; `wide` is where many have theirs as floats.
+#[cfg(target_arch = "x86_64")]
+fn stored<'a>(halves: &'a [u16], queries: usize, wide: &'a mut Vec<f32>) -> crate::avx2::Stored<'a> {
+    if queries < crate::avx2::MANY_QUERIES {
+        return crate::avx2::Stored::Halves(halves);
+    }
+    widen(Level::Avx2, halves, wide);
+    crate::avx2::Stored::Floats(wide)
+}
+
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
 fn softened(level: Level, scores: &mut [f32], scale: f32) -> Soft {
     #[cfg(target_arch = "x86_64")]
@@ -204,7 +215,7 @@ fn softened(level: Level, scores: &mut [f32], scale: f32) -> Soft {
 
 /// The scores of one query at a block of widened keys.
 #[inline(always)]
-pub(crate) fn plain_scores(query: &[f32], keys: &[f32], scores: &mut [f32; KEY_BLOCK]) {
+fn plain_scores(query: &[f32], keys: &[f32], scores: &mut [f32; KEY_BLOCK]) {
     *scores = [0.0; KEY_BLOCK];
     for (q, keys) in query.iter().zip(keys.chunks_exact(KEY_BLOCK)) {
         for (score, key) in scores.iter_mut().zip(keys) {
@@ -215,7 +226,7 @@ pub(crate) fn plain_scores(query: &[f32], keys: &[f32], scores: &mut [f32; KEY_B
 
 /// Adds widened values, each position's by its weight.
 #[inline(always)]
-pub(crate) fn plain_weigh(weights: &[f32], values: &[f32], out: &mut [f32]) {
+fn plain_weigh(weights: &[f32], values: &[f32], out: &mut [f32]) {
     for (weight, values) in weights.iter().zip(values.chunks_exact(out.len())) {
         for (out, value) in out.iter_mut().zip(values) {
             *out += weight * value;

@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code, reason = "vector instructions; each function says what it needs")]
 
+mod attention;
 mod four;
 mod panel;
 mod unpack;
@@ -11,10 +12,10 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::activations::Activations;
-use crate::attention::{KEY_BLOCK, Soft, plain_scores, plain_weigh};
 use crate::blocks::Kind;
 use crate::kinds::with_kind;
 use crate::matmul::{Matrix, Out};
+pub(crate) use attention::{MANY_QUERIES, Stored, scores, soften, weigh};
 use four::{FOUR, four};
 pub(crate) use panel::panel;
 use unpack::Eight;
@@ -181,31 +182,4 @@ unsafe fn float_rows<const F: u8, const M: usize>(
             unsafe { out.put((first + m) * matrix.n() + column, add_up(sum) + rest) };
         }
     }
-}
-
-/// [`plain_scores`] with vectors.
-///
-/// # Safety
-/// The machine must have what [`available`] asks for.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn scores(query: &[f32], keys: &[f32], scores: &mut [f32; KEY_BLOCK]) {
-    plain_scores(query, keys, scores);
-}
-
-/// [`plain_weigh`] with vectors.
-///
-/// # Safety
-/// The machine must have what [`available`] asks for.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn weigh(weights: &[f32], values: &[f32], out: &mut [f32]) {
-    plain_weigh(weights, values, out);
-}
-
-/// [`crate::attention::soften`] with vectors.
-///
-/// # Safety
-/// The machine must have what [`available`] asks for.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn soften(scores: &mut [f32], scale: f32) -> Soft {
-    crate::attention::soften(scores, scale)
 }

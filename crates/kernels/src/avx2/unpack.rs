@@ -72,9 +72,10 @@ pub(super) unsafe fn ends<const K: u8>(first: [*const u8; 4], second: [*const u8
         let weights = [pair::<K>(a, e), pair::<K>(b, f), pair::<K>(c, g), pair::<K>(d, h)];
         let (scale, other) = if has_minimum(K) {
             let word = |at: *const u8| at.cast::<i32>().read_unaligned();
-            let words =
-                _mm256_setr_epi32(word(a), word(b), word(c), word(d), word(e), word(f), word(g), word(h));
-            scales_and_minima_of(words)
+            scales_and_minima_of(
+                _mm_setr_epi32(word(a), word(b), word(c), word(d)),
+                _mm_setr_epi32(word(e), word(f), word(g), word(h)),
+            )
         } else {
             let half = |at: *const u8| at.cast::<i16>().read_unaligned();
             let halves =
@@ -95,7 +96,8 @@ unsafe fn two(low: *const u8, high: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         let low = _mm256_castsi128_si256(_mm_loadu_si128(low.cast()));
-        _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(high.cast()))
+        let high = _mm256_broadcastsi128_si256(_mm_loadu_si128(high.cast()));
+        _mm256_blend_epi32::<0b1111_0000>(low, high)
     }
 }
 
@@ -149,14 +151,13 @@ unsafe fn heads<const K: u8>(at: *const u8) -> (__m256, __m256) {
     // SAFETY: what is read of a block from before its head or after it lies among the eight.
     unsafe {
         if has_minimum(K) {
-            let load = |number: usize| _mm256_loadu_si256(at.add(number * (stride - 4)).cast());
-            let words = _mm256_blend_epi32::<0b0000_0010>(load(0), load(1));
-            let words = _mm256_blend_epi32::<0b0000_0100>(words, load(2));
-            let words = _mm256_blend_epi32::<0b0000_1000>(words, load(3));
-            let words = _mm256_blend_epi32::<0b0001_0000>(words, load(4));
-            let words = _mm256_blend_epi32::<0b0010_0000>(words, load(5));
-            let words = _mm256_blend_epi32::<0b0100_0000>(words, load(6));
-            scales_and_minima_of(_mm256_blend_epi32::<0b1000_0000>(words, load(7)))
+            let load = |number: usize| _mm_loadu_si128(at.add(number * stride - number % 4 * 4).cast());
+            let low = _mm_blend_epi32::<0b0010>(load(0), load(1));
+            let low = _mm_blend_epi32::<0b0100>(low, load(2));
+            let low = _mm_blend_epi32::<0b1000>(low, load(3));
+            let high = _mm_blend_epi32::<0b0010>(load(4), load(5));
+            let high = _mm_blend_epi32::<0b0100>(high, load(6));
+            scales_and_minima_of(low, _mm_blend_epi32::<0b1000>(high, load(7)))
         } else {
             let load = |number: usize| _mm_loadu_si128(at.add(number * (stride - 2)).cast());
             let halves = _mm_blend_epi16::<0b0000_0010>(load(0), load(1));
@@ -170,14 +171,13 @@ unsafe fn heads<const K: u8>(at: *const u8) -> (__m256, __m256) {
     }
 }
 
-/// From double words of two halves, the lower of which is the scale.
+/// From double words of two halves, the lower of which is the scale: of blocks 0 to 3, and of 4 to 7.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn scales_and_minima_of(words: __m256i) -> (__m256, __m256) {
-    let apart =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
-    let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_shuffle_epi8(words, apart));
-    (_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves)))
+fn scales_and_minima_of(low: __m128i, high: __m128i) -> (__m256, __m256) {
+    let apart = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    let (low, high) = (_mm_shuffle_epi8(low, apart), _mm_shuffle_epi8(high, apart));
+    (_mm256_cvtph_ps(_mm_unpacklo_epi64(low, high)), _mm256_cvtph_ps(_mm_unpackhi_epi64(low, high)))
 }
 
 /// From halves; the minimum is what was added to the weights.
