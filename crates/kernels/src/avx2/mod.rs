@@ -76,6 +76,9 @@ unsafe fn quantised_rows<const K: u8, const M: usize>(
     }
 }
 
+/// So many bytes before they are needed, weights are asked for; measured with `examples/speed.rs`.
+const AHEAD: usize = 4096;
+
 /// Four rows as they lie in the file.
 struct FileRows {
     starts: [*const u8; FOUR],
@@ -97,7 +100,14 @@ impl FileRows {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn eight<const K: u8>(&self, row: usize, number: usize) -> Eight {
         // SAFETY: the caller's promise.
-        unsafe { unpack::eight::<K>(self.starts.get_unchecked(row).add(unpack::bytes(K, number * 8))) }
+        unsafe {
+            let at = self.starts.get_unchecked(row).add(unpack::bytes(K, number * 8));
+            for line in 0..unpack::bytes(K, 8).div_ceil(64) {
+                // Rows follow each other, so what comes next is known long before it is needed.
+                std::arch::x86_64::_mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line * 64).cast());
+            }
+            unpack::eight::<K>(at)
+        }
     }
 
     /// The `number`th two blocks of those beyond the eights. Where there is but one, it stands for both: the activations have
