@@ -13,8 +13,8 @@ use crate::activations::Activations;
 use crate::kinds::with_kind;
 use crate::matmul::{Matrix, Out};
 
-/// Rows of weights that are unpacked at a time; so many of usual rows stay in the nearest cache.
-const PANEL: usize = 8;
+/// Bytes of unpacked rows that stay in the nearest cache beside the activations that they meet.
+const NEAR: usize = 16 << 10;
 
 thread_local! {
     /// Unpacked rows; kept by their thread for the next ones.
@@ -27,9 +27,11 @@ thread_local! {
 /// The machine must have what [`super::available`] asks for; `x` must be rounded; the columns of `out` must be the
 /// caller's alone. The matrix must be of a quantised format.
 pub(crate) unsafe fn panel(matrix: &Matrix<'_>, columns: Range<usize>, x: &Activations, out: &Out) {
+    let row = x.k().div_ceil(256) * size_of::<Eight>();
+    let at_a_time = (NEAR / row / FOUR).max(1) * FOUR;
     MINE.with_borrow_mut(|eights| {
-        for start in columns.clone().step_by(PANEL) {
-            let columns = start..(start + PANEL).min(columns.end);
+        for start in columns.clone().step_by(at_a_time) {
+            let columns = start..(start + at_a_time).min(columns.end);
             // SAFETY: the caller's promise.
             unsafe { with_kind!(matrix.kind(), fill_and_multiply[](eights, matrix, columns, x, out)) }
         }
