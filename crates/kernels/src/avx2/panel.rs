@@ -67,8 +67,8 @@ unsafe fn fill_and_multiply<const K: u8>(
         let mut first = 0;
         while first < x.rows() {
             first += match x.rows() - first {
-                4.. => multiply::<K, 4>(eights, (of_row, pairs), x, first, &target),
-                2.. => multiply::<K, 2>(eights, (of_row, pairs), x, first, &target),
+                3.. => multiply::<K, 3>(eights, (of_row, pairs), x, first, &target),
+                2 => multiply::<K, 2>(eights, (of_row, pairs), x, first, &target),
                 _ => multiply::<K, 1>(eights, (of_row, pairs), x, first, &target),
             };
         }
