@@ -226,7 +226,7 @@ unsafe fn super_block<const K: u8>(at: *const u8) -> Eight {
         let minimum = _mm256_mul_ps(half_everywhere(at.add(2)), small(minima));
         let other = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
         let mut weights = [[_mm256_setzero_si256(); 2]; 4];
-        for side in 0..2 {
+        for side in [0, 1] {
             let bits =
                 |side: usize| _mm256_broadcastsi128_si256(_mm_loadu_si128(at.add(16 + side * 16).cast()));
             let bits = if K == Q5K { bits(side) } else { _mm256_setzero_si256() };
@@ -264,7 +264,7 @@ unsafe fn six_bits(at: *const u8) -> Eight {
         let d = half_everywhere(at.add(208));
         let scale = |scales| _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(scales)));
         let mut weights = [[_mm256_setzero_si256(); 2]; 4];
-        for side in 0..2 {
+        for side in [0, 1] {
             let high = at.add(128 + side * 16);
             let high = two(high, high.add(32));
             let upper = [
