@@ -11,14 +11,15 @@ use crate::sampler::likeliest;
 
 /// Where the oracle's two best logits are closer than this, either token is right. Both sides round activations to eight bits
 /// in blocks of 32; llama.cpp rounds their scales, its queries and its weights of attention to halves besides. One sum in
-/// another order flips roundings in thirty layers, so no narrower bound holds for every level of instructions. Measured with
-/// AVX-512: 109 of 3,374 tokens differ, the last of them where the oracle's two best are 0.60 apart.
-const EPSILON: f32 = 0.7;
-/// So far a logit of the first step may be from the oracle's: twice as far as the oracle is from plain floats, which round
-/// nothing (0.82). Measured: AVX2 1.01, plain code 1.07, AVX-512 under 0.8.
-const FIRST: f32 = 1.6;
+/// another order flips roundings in thirty layers, so no narrower bound holds for every level of instructions. Measured: of
+/// 3,374 tokens 109 differ with AVX-512, the last of them where the oracle's two best are 0.60 apart; 119 with AVX2, 0.90 (and 111,
+/// 0.36, when its sums were added in another order, though both are as near to plain floats as plain code is).
+const EPSILON: f32 = 1.2;
+/// So far a logit of the first step may be from the oracle's, which itself is 0.82 from plain floats, which round nothing.
+/// Measured: AVX-512 under 0.8, AVX2 1.01 and 1.51, plain code 1.07; a mistake moves the mean, too.
+const FIRST: f32 = 3.0;
 /// So far the farthest logit of a first step may be on the mean of all prompts, where single flips of a rounding count for little.
-/// Measured: plain floats 0.29, AVX2 0.31, plain code 0.31.
+/// Measured: plain floats 0.29, AVX2 0.31 and 0.32, plain code 0.31.
 const FIRST_MEAN: f32 = 0.4;
 /// Of all tokens, the close calls too, so many in a hundred may differ.
 const MOST_OTHERS: usize = 5;
@@ -133,7 +134,7 @@ fn every_sure_token_of_every_golden_answer_is_the_likeliest_here_too() {
     let all: usize = cases.iter().map(|case| case.tokens.len()).sum();
     println!("{others} of {all} tokens differ, the last of them where the two best are {widest} apart");
     assert!(others * 100 < all * MOST_OTHERS, "{others} of {all} tokens differ");
-    assert!(compared > 2400, "only {compared} tokens were compared");
+    assert!(compared > 1900, "only {compared} tokens were compared");
     assert!(wrong.is_empty(), "of {compared} tokens these differ: {wrong:?}");
 }
 
