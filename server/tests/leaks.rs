@@ -11,16 +11,8 @@ mod common;
 use std::fs;
 
 use common::{Inn, private_bytes};
+use fixtures::{Held, assert_flat};
 use serde_json::json;
-
-/// What the server holds between two cycles.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Held {
-    private: u64,
-    descriptors: usize,
-    threads: u64,
-    zombies: usize,
-}
 
 fn held(pid: u32) -> Held {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -62,24 +54,5 @@ fn a_thousand_cycles_of_load_use_and_unload_leave_the_server_as_it_was() {
         assert_eq!(receipt["ram"]["residual_bytes"], 0, "cycle {cycle}: the leak ledger");
         after.push(held(inn.pid()));
     }
-    // The first tenth fills what is kept on purpose: caches, pools, the newest receipts.
-    let settled = &after[cycles / 10..];
-    let bytes: Vec<(f64, f64)> =
-        settled.iter().enumerate().map(|(cycle, held)| (cycle as f64, held.private as f64)).collect();
-    let (slope, most) = fixtures::slope(&bytes);
-    let (first, last) = (settled[0], settled[settled.len() - 1]);
-    println!("{cycles} cycles: {slope:.0} B a cycle, at most {most:.0} (95 %); {first:?} -> {last:?}");
-    // Over fewer cycles a page or two weigh more.
-    let allowed = if cycles >= 1000 { 1024.0 } else { 4096.0 };
-    assert!(most <= allowed, "the server grows by up to {most:.0} B a cycle");
-    assert!(settled.iter().all(|held| held.zombies == 0), "zombies are left");
-    let flat = |number: fn(&Held) -> u64| {
-        let half = settled.len() / 2;
-        let most = |part: &[Held]| part.iter().map(number).max().unwrap();
-        (most(&settled[..half]), most(&settled[half..]))
-    };
-    let (early, late) = flat(|held| held.descriptors as u64);
-    assert!(late <= early + 1, "descriptors: {early} in the first half, {late} in the second");
-    let (early, late) = flat(|held| held.threads);
-    assert!(late <= early + 1, "threads: {early} in the first half, {late} in the second");
+    assert_flat(&after);
 }

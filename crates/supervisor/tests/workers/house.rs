@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use manager::{
-    Config, Handle, ServerFacts,
+    Config, Handle, LeaseWish, ServerFacts,
     ports::{Archive, Clock, Expectation, Feeds, MemorySample, Now, ShelfModel},
 };
-use protocol::{LedgerEvent, ModelKind};
+use protocol::{LedgerEvent, ModelId, ModelKind};
 use supervisor::Instance;
 use tokio::{sync::watch, time::Instant};
 
@@ -43,6 +43,18 @@ pub(crate) fn config(ram_limit_bytes: u64) -> Config {
         models_dir: String::new(),
     };
     Config::new(facts, ram_limit_bytes)
+}
+
+/// A test's request for a model.
+pub(crate) fn lease(model: &ModelId) -> LeaseWish {
+    LeaseWish {
+        model: model.clone(),
+        request: "r".to_owned(),
+        client: "a test".to_owned(),
+        session: None,
+        idle_timeout: None,
+        context: None,
+    }
 }
 
 /// A manager over the rig's supervisor, and its work, which the caller runs.

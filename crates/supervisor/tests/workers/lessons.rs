@@ -1,6 +1,6 @@
 //! What a worker counts of itself, from its own count to what the manager has learned of its file.
 
-use manager::{LeaseWish, LoadWish};
+use manager::LoadWish;
 use protocol::{Lesson, ModelId};
 
 use crate::{
@@ -28,15 +28,7 @@ pub(crate) fn a_peak_that_nobody_else_saw_comes_from_the_workers_own_count_into_
             let at_ready = lesson().unwrap();
             assert_eq!((at_ready.device.as_str(), at_ready.context), ("cpu", 512));
             assert_eq!(at_ready.peak_bytes, at_ready.ready_bytes);
-            let wish = LeaseWish {
-                model: model.clone(),
-                request: "r".to_owned(),
-                client: "a test".to_owned(),
-                session: None,
-                idle_timeout: None,
-                context: None,
-            };
-            let lease = soon("a lease", handle.lease(wish)).await.unwrap();
+            let lease = soon("a lease", handle.lease(house::lease(&model))).await.unwrap();
             assert_eq!(to_done(&mut lease.instance().generate(ask("spike 48"))).await, 1);
             until("the peak", || lesson().unwrap().peak_bytes > at_ready.peak_bytes + 40 * MIB).await;
             let pid = desk.snapshot().models[0].instances[0].pid;

@@ -1,139 +1,22 @@
 //! Each family against llama.cpp's logits of the same tiny random weights (`tests/golden/stock.py`), and what the scheduler
 //! is promised of a decoder.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use link::{FileRole, Generate, Load, Prompt, Sampling};
-use serde::Deserialize;
 use worker::port::{Engine, Loader, Made, ModelFile};
 
 use super::*;
 use crate::allocations;
-use crate::gguf::TensorType;
-use crate::gguf::testing::Builder;
 use crate::loader::ModelLoader;
 use crate::models::config::LlamaConfig;
 use crate::models::llama::{Llama, families};
 use crate::models::{Decoder, Design, Work};
 use crate::sampler::likeliest;
-
-#[derive(Deserialize)]
-struct Golden {
-    asked: Vec<usize>,
-    cases: Vec<Case>,
-}
-
-/// A file, and what llama.cpp says of it.
-#[derive(Clone, Deserialize)]
-struct Case {
-    name: String,
-    keys: BTreeMap<String, Key>,
-    tensors: Vec<(String, Vec<u64>, Values, f64)>,
-    logits: Vec<Vec<f32>>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Key {
-    Count(u32),
-    Float(f32),
-    List(Vec<u32>),
-    Text(String),
-}
-
-/// What a tensor is filled with: floats of this size, or random blocks of a type.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Values {
-    Floats(f64),
-    Blocks(String),
-}
-
-const CONTEXT: u32 = 256;
-
-/// Random blocks whose scales are sound; as `stock.py` makes them.
-fn blocks(random: &mut families::Random, values: u64, kind: TensorType) -> Vec<u8> {
-    let scales: &[(usize, u16)] = match kind {
-        TensorType::Q2K => &[(80, 0x1C00), (82, 0x2000)],
-        _ => &[(108, 0x1000)],
-    };
-    let mut out = Vec::new();
-    for _ in 0..values / 256 {
-        let bytes = random.many(&[kind.block_bytes()], 1.0, 0.0);
-        let mut block: Vec<u8> = bytes.iter().map(|x| (128.0 + 128.0 * f64::from(*x)) as u8).collect();
-        for (at, scale) in scales {
-            block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
-        }
-        out.extend(block);
-    }
-    out
-}
-
-fn golden() -> Golden {
-    let golden: Golden = serde_json::from_str(include_str!("../../../tests/golden/stock.json")).unwrap();
-    assert!(golden.cases.len() >= 7);
-    golden
-}
-
-fn case(name: &str) -> Case {
-    golden().cases.into_iter().find(|case| case.name == name).unwrap()
-}
-
-impl Case {
-    fn file(&self) -> Builder {
-        let mut file = Builder::default();
-        for (key, value) in &self.keys {
-            file = match value {
-                Key::Count(n) => file.u32(key, *n),
-                Key::Float(x) => file.f32(key, *x),
-                Key::List(list) => file.numbers(key, list),
-                Key::Text(text) => file.text(key, text),
-            };
-        }
-        let mut random = families::Random(11);
-        for (name, shape, values, middle) in &self.tensors {
-            file = match values {
-                Values::Floats(scale) => file.floats(name, shape, &random.many(shape, *scale, *middle)),
-                Values::Blocks(kind) => {
-                    let id = if kind == "Q2_K" { 10 } else { 11 };
-                    let kind = TensorType::from_id(id).unwrap();
-                    let bytes = blocks(&mut random, shape.iter().product(), kind);
-                    file.tensor(name, id, shape, bytes)
-                }
-            };
-        }
-        file
-    }
-
-    fn weights(&self) -> Arc<Weights> {
-        open(&self.file())
-    }
-
-    fn with(mut self, key: &str, value: Key) -> Self {
-        self.keys.insert(key.to_owned(), value);
-        self
-    }
-
-    fn decoder(&self) -> Box<dyn Decoder> {
-        let weights = self.weights();
-        let config = stock(&weights).unwrap();
-        load(weights, config, CONTEXT, &mut |_, _| {}).unwrap()
-    }
-}
-
-fn open(file: &Builder) -> Arc<Weights> {
-    let mut on_disk = tempfile::tempfile().unwrap();
-    std::io::Write::write_all(&mut on_disk, &file.build()).unwrap();
-    Arc::new(Weights::open(&[on_disk]).unwrap())
-}
-
-fn stock(weights: &Weights) -> Result<StockConfig, Error> {
-    Design::read(weights).map(|design| match design {
-        Design::Stock(config) => config,
-        Design::Own(config) => panic!("{config:?}"),
-    })
-}
+use files::{CONTEXT, Case, Golden, Key, Values, case, golden, stock};
 
 /// The logits after each work.
 fn step(decoder: &mut dyn Decoder, works: &[(Slot, &[u32])]) -> Vec<Vec<f32>> {
