@@ -12,7 +12,7 @@ use crate::{
     leave, log,
     peak::Peak,
     port::{Engine, Loader, ModelFile, Refusal},
-    serving::{Serving, error},
+    serving::{Say, Serving, error},
 };
 
 type Orders = Receiver<Received<ToWorker>>;
@@ -84,20 +84,20 @@ fn serve<E: Engine>(
     let say = &mut |message: FromWorker| outbox.say(&message);
     let loaded_at = pulse.get();
     peak.ready();
+    let look = &mut |at_rest: Option<(u64, bool)>, say: Say<'_>| peak.look(at_rest, say);
     let mut busy = false;
     loop {
         // Idle, it blocks for one order; then, and between steps, it takes all that wait.
         let mut next =
             if busy { orders.try_recv() } else { orders.recv().map_err(|_| TryRecvError::Disconnected) };
         while let Ok(received) = next {
-            serving.take(received.message, say);
+            serving.take(received.message, look, say);
             next = orders.try_recv();
         }
         if next.is_err_and(|error| error == TryRecvError::Disconnected) {
             leave::now(0);
         }
-        busy = serving.step(say);
-        peak.look(serving.at_rest(), say);
+        busy = serving.step(look, say);
         pulse.set(loaded_at + serving.steps());
     }
 }

@@ -9,6 +9,10 @@ use crate::port::{Admitted, Engine, Made, Refusal, Vectors};
 /// Where a word to the server goes.
 pub(crate) type Say<'a> = &'a mut dyn FnMut(FromWorker);
 
+/// What is done before the ends of requests are told: whoever hears of an end may have this process ended at once. Given
+/// what [`Serving::at_rest`] says.
+pub(crate) type Look<'a> = &'a mut dyn FnMut(Option<(u64, bool)>, Say<'_>);
+
 #[derive(Debug)]
 struct Running {
     credits: u32,
@@ -34,20 +38,24 @@ impl<E: Engine> Serving<E> {
 
     /// What its engine keeps for sessions, and whether it has taken the largest step that there is. `None`: a request is
     /// there.
-    pub(crate) fn at_rest(&self) -> Option<(u64, bool)> {
+    fn at_rest(&self) -> Option<(u64, bool)> {
         self.running.is_empty().then(|| (self.engine.kept_bytes(), self.engine.is_full()))
     }
 
     /// Takes an order.
-    pub(crate) fn take(&mut self, order: ToWorker, say: Say<'_>) {
+    pub(crate) fn take(&mut self, order: ToWorker, look: Look<'_>, say: Say<'_>) {
         match order {
             ToWorker::Generate(request) => self.admit(request, say),
-            ToWorker::Embed(order) => say(match self.engine.embed(&order).and_then(laid_out) {
-                Ok((width, numbers, prompt_tokens)) => {
-                    FromWorker::Embedded { id: order.id, width, numbers, prompt_tokens }
-                }
-                Err(refusal) => error(Some(order.id), refusal),
-            }),
+            ToWorker::Embed(order) => {
+                let made = match self.engine.embed(&order).and_then(laid_out) {
+                    Ok((width, numbers, prompt_tokens)) => {
+                        FromWorker::Embedded { id: order.id, width, numbers, prompt_tokens }
+                    }
+                    Err(refusal) => error(Some(order.id), refusal),
+                };
+                look(self.at_rest(), say);
+                say(made);
+            }
             ToWorker::Credit { id, tokens } => {
                 if let Some(running) = self.running.get_mut(&id) {
                     let was_out = running.credits == 0;
@@ -70,8 +78,8 @@ impl<E: Engine> Serving<E> {
     }
 
     /// One step of the engine. Returns whether the next may follow at once.
-    pub(crate) fn step(&mut self, say: Say<'_>) -> bool {
-        let mut out_of_credit = Vec::new();
+    pub(crate) fn step(&mut self, look: Look<'_>, say: Say<'_>) -> bool {
+        let (mut out_of_credit, mut ends) = (Vec::new(), Vec::new());
         let running = &mut self.running;
         let more = self.engine.step(&mut |made| match made {
             Made::Token { id, text } => {
@@ -85,12 +93,12 @@ impl<E: Engine> Serving<E> {
             }
             Made::Done { id, text, finish, usage, timings } => {
                 if running.remove(&id).is_some() {
-                    say(FromWorker::Done { id, text, finish, usage, timings });
+                    ends.push(FromWorker::Done { id, text, finish, usage, timings });
                 }
             }
             Made::Failed { id, refusal } => {
                 if running.remove(&id).is_some() {
-                    say(error(Some(id), refusal));
+                    ends.push(error(Some(id), refusal));
                 }
             }
             Made::Held { session, bytes } => say(FromWorker::Held { session, bytes }),
@@ -98,6 +106,8 @@ impl<E: Engine> Serving<E> {
         for id in out_of_credit.into_iter().filter(|id| self.running.contains_key(id)) {
             self.engine.pause(id, true);
         }
+        look(self.at_rest(), say);
+        ends.into_iter().for_each(say);
         more
     }
 

@@ -80,13 +80,13 @@ fn generate(id: u64, credits: u32, max_tokens: Option<u32>) -> ToWorker {
 
 fn step(serving: &mut Serving<Counter>) -> (Vec<FromWorker>, bool) {
     let mut said = Vec::new();
-    let more = serving.step(&mut |message| said.push(message));
+    let more = serving.step(&mut |_, _| {}, &mut |message| said.push(message));
     (said, more)
 }
 
 fn take(serving: &mut Serving<Counter>, order: ToWorker) -> Vec<FromWorker> {
     let mut said = Vec::new();
-    serving.take(order, &mut |message| said.push(message));
+    serving.take(order, &mut |_, _| {}, &mut |message| said.push(message));
     said
 }
 
@@ -205,4 +205,26 @@ proptest! {
         }
         prop_assert!(seen.values().all(|one| one.ends == 1), "{:?}", seen);
     }
+}
+
+#[test]
+fn what_is_held_is_looked_at_before_the_last_end_is_told() {
+    let mut serving = Serving::new(Counter::default());
+    take(&mut serving, generate(1, 9, Some(1)));
+    let said = std::cell::RefCell::new(Vec::new());
+    let mut look = |at_rest: Option<(u64, bool)>, _: Say<'_>| {
+        said.borrow_mut().push(if at_rest.is_some() { "at rest" } else { "busy" });
+    };
+    let mut say = |message: FromWorker| {
+        said.borrow_mut().push(match message {
+            FromWorker::Token { .. } => "token",
+            FromWorker::Done { .. } => "done",
+            FromWorker::Embedded { .. } => "vectors",
+            _ => "else",
+        });
+    };
+    while serving.step(&mut look, &mut say) {}
+    let embed = ToWorker::Embed(Embed { id: 2, texts: vec![String::new()] });
+    serving.take(embed, &mut look, &mut say);
+    assert_eq!(said.into_inner(), ["token", "busy", "at rest", "done", "at rest", "vectors"]);
 }
