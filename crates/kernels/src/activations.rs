@@ -6,8 +6,8 @@ use crate::pool::{Cut, Pool};
 
 /// From so many rows on, weights are unpacked into panels. For those of AVX-512, activations lie in plain order.
 pub(crate) const MANY: usize = 6;
-/// Panels take so many rows at a time; the rows that are missing at the end are there and never looked at.
-const ROWS: usize = 16;
+/// Panels take so many rows at a time; what is missing of them at the end is there and never looked at.
+pub(crate) const ROWS: usize = 16;
 
 /// A number of rows, each of `k` values.
 #[derive(Clone, Debug, Default)]
@@ -48,15 +48,30 @@ pub(crate) enum Layout {
     /// Four blocks A to D as the first halves of A, B, C, D, then their second halves: for AVX-512.
     Quads,
     /// Two blocks likewise: of eight, 0 and 4, then 1 and 5, 2 and 6, 3 and 7; of those beyond the eights of a row of so
-    /// many blocks, 0 and 1, then 2 and 3, and so on. For AVX2.
+    /// many blocks, 0 and 1, then 2 and 3, and so on. For few rows with AVX2.
     Pairs(usize),
+    /// [`ROWS`] rows together, whose blocks are in the order of [`turn`]: of each block the first four values of every row,
+    /// then the next four, and so on; of numbers a block those of every row. For many rows with AVX2.
+    Together(usize),
+}
+
+/// Where a block of a row of so many stands among them, so that what `avx2::four` adds up in one lane follows each other:
+/// those of the lower lanes, then those beyond the eights that are added to them, then the same of the upper lanes.
+pub(crate) const fn turn(block: usize, blocks: usize) -> usize {
+    let (eights, beyond) = (blocks / 8, blocks % 8);
+    let (lane, number) = (block % 8, block / 8);
+    let firsts = beyond.div_ceil(2);
+    if number < eights {
+        return lane * eights + number + if lane < 4 { 0 } else { firsts };
+    }
+    4 * eights + lane / 2 + lane % 2 * (4 * eights + firsts)
 }
 
 impl Layout {
-    /// Where the halves of a block begin within its row.
+    /// Where the halves of a block begin within its row, where rows lie apart.
     pub(crate) const fn halves(self, block: usize) -> (usize, usize) {
         match self {
-            Self::Plain => (block * 32, block * 32 + 16),
+            Self::Plain | Self::Together(_) => (block * 32, block * 32 + 16),
             Self::Quads => {
                 let at = block / 4 * 128 + block % 4 * 16;
                 (at, at + 64)
@@ -75,13 +90,13 @@ impl Layout {
     }
 }
 
-/// One row's rounded form.
-struct Rounded<'a> {
-    q: &'a mut [i8],
-    d: &'a mut [f32],
-    s: &'a mut [f32],
-    sums: &'a mut [i32],
-    firsts: &'a mut [i32],
+/// The rounded form of a row, or of rows that lie together.
+pub(crate) struct Rounded<'a> {
+    pub(crate) q: &'a mut [i8],
+    pub(crate) d: &'a mut [f32],
+    pub(crate) s: &'a mut [f32],
+    pub(crate) sums: &'a mut [i32],
+    pub(crate) firsts: &'a mut [i32],
 }
 
 impl Activations {
@@ -93,6 +108,27 @@ impl Activations {
     /// Entries of `d`, `s` and the sums for one row.
     pub(crate) fn d_stride(&self) -> usize {
         (self.k / 32).next_multiple_of(16)
+    }
+
+    /// Where the `number`th four values of a row's block lie.
+    fn four(&self, row: usize, block: usize, number: usize) -> usize {
+        if let Layout::Together(blocks) = self.layout {
+            let group = row / ROWS * ROWS * self.q_stride();
+            return group + ((turn(block, blocks) * 8 + number) * ROWS + row % ROWS) * 4;
+        }
+        let (first, second) = self.layout.halves(block);
+        row * self.q_stride() + if number < 4 { first + number * 4 } else { second + number * 4 - 16 }
+    }
+
+    /// Where a row's block has its scale and its sums.
+    fn number(&self, row: usize, block: usize) -> usize {
+        match self.layout {
+            Layout::Together(blocks) => {
+                row / ROWS * ROWS * self.d_stride() + turn(block, blocks) * ROWS + row % ROWS
+            }
+            _ if self.level == Level::Avx512Vnni => row * self.d_stride() + place(block),
+            _ => row * self.d_stride() + block,
+        }
     }
 
     /// Which instructions multiply them; the machine has them.
@@ -125,12 +161,11 @@ impl Activations {
             return out.fill(0.0);
         }
         for (row, out) in out.chunks_exact_mut(self.k).enumerate() {
-            let (q, d) = (&self.q[row * self.q_stride()..], &self.d[row * self.d_stride()..]);
             for (block, out) in out.chunks_exact_mut(32).enumerate() {
-                let d = d[if self.level == Level::Avx512Vnni { place(block) } else { block }];
-                let (first, second) = self.layout.halves(block);
-                for (half, at) in out.chunks_exact_mut(16).zip([first, second]) {
-                    for (out, q) in half.iter_mut().zip(&q[at..at + 16]) {
+                let d = self.d[self.number(row, block)];
+                for (number, out) in out.chunks_exact_mut(4).enumerate() {
+                    let q = &self.q[self.four(row, block, number)..][..4];
+                    for (out, q) in out.iter_mut().zip(q) {
                         *out -= d * f32::from(*q);
                     }
                 }
@@ -162,7 +197,8 @@ impl Activations {
         self.level = level;
         self.layout = match level {
             Level::Avx512Vnni if self.rows < MANY => Layout::Quads,
-            Level::Avx2 => Layout::Pairs(k / 32),
+            Level::Avx2 if self.rows < MANY => Layout::Pairs(k / 32),
+            Level::Avx2 => Layout::Together(k / 32),
             _ => Layout::Plain,
         };
         self.rounded = k.is_multiple_of(32) && level != Level::Reference;
@@ -185,34 +221,43 @@ impl Activations {
         }
         let (q, d, s) = (Cut::new(&mut self.q), Cut::new(&mut self.d), Cut::new(&mut self.s));
         let (sums, firsts) = (Cut::new(&mut self.sums), Cut::new(&mut self.firsts));
-        let share = self.rows.div_ceil(pool.threads() * 4).max(4);
-        pool.run(self.rows.div_ceil(share), &|number| {
-            for row in number * share..((number + 1) * share).min(values.len() / k) {
+        // Rows that lie together are one thread's.
+        let (group, least) = if matches!(layout, Layout::Together(_)) { (ROWS, 1) } else { (1, 4) };
+        let groups = self.rows.div_ceil(group);
+        let share = groups.div_ceil(pool.threads() * 4).max(least);
+        pool.run(groups.div_ceil(share), &|number| {
+            for at in number * share..((number + 1) * share).min(groups) {
+                let values = &values[at * group * k..((at + 1) * group * k).min(values.len())];
                 #[expect(unsafe_code, reason = "threads write disjoint rows of one slice")]
-                // SAFETY: each row is in one share, and each share is one thread's.
+                // SAFETY: each group is in one share, and each share is one thread's.
                 let mut rounded = unsafe {
                     Rounded {
-                        q: q.piece(row, q_stride),
-                        d: d.piece(row, d_stride),
-                        s: s.piece(row, d_stride),
-                        sums: sums.piece(row, d_stride),
-                        firsts: firsts.piece(row, d_stride),
+                        q: q.piece(at, group * q_stride),
+                        d: d.piece(at, group * d_stride),
+                        s: s.piece(at, group * d_stride),
+                        sums: sums.piece(at, group * d_stride),
+                        firsts: firsts.piece(at, group * d_stride),
                     }
                 };
-                round_row(level, &values[row * k..][..k], &mut rounded, layout);
+                round_rows(level, values, &mut rounded, layout);
             }
         });
     }
 }
 
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
-fn round_row(level: Level, values: &[f32], out: &mut Rounded<'_>, layout: Layout) {
+fn round_rows(level: Level, values: &[f32], out: &mut Rounded<'_>, layout: Layout) {
     #[cfg(target_arch = "x86_64")]
     match level {
         // SAFETY: `fill` made the level sound.
         Level::Avx512Vnni => return unsafe { round_row_avx512(values, out, layout) },
         // SAFETY: as above.
-        Level::Avx2 => return unsafe { round_row_avx2(values, out, layout) },
+        Level::Avx2 => unsafe {
+            return match layout {
+                Layout::Together(blocks) => crate::avx2::round_together(values, out, blocks),
+                _ => crate::avx2::round_row(values, out, layout),
+            };
+        },
         _ => {}
     }
     let _ = level;
@@ -223,12 +268,6 @@ fn round_row(level: Level, values: &[f32], out: &mut Rounded<'_>, layout: Layout
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn round_row_avx512(values: &[f32], out: &mut Rounded<'_>, layout: Layout) {
     round_plain::<true>(values, out, layout);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn round_row_avx2(values: &[f32], out: &mut Rounded<'_>, layout: Layout) {
-    round_plain::<false>(values, out, layout);
 }
 
 /// `PLACED`: scales and sums stand at their [`place`].

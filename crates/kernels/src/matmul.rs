@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::activations::{Activations, Layout, MANY};
+use crate::activations::{Activations, Layout};
 use crate::blocks::{Kind, dequantise};
 use crate::plain;
 use crate::pool::Pool;
@@ -113,6 +113,12 @@ impl<'a> Matrix<'a> {
         &self.bytes[number * size..(number + 1) * size]
     }
 
+    /// The bytes of some rows.
+    pub(crate) fn rows(&self, numbers: Range<usize>) -> &'a [u8] {
+        let size = self.kind.row_bytes(self.k);
+        &self.bytes[numbers.start * size..numbers.end * size]
+    }
+
     /// The values of a row.
     pub fn dequantise_row(&self, number: usize, out: &mut [f32]) {
         dequantise(self.kind, self.row(number), out);
@@ -212,7 +218,7 @@ fn tile(matrix: &Matrix<'_>, x: &Activations, columns: Range<usize>, out: &Out) 
         return unsafe { crate::avx512::panel(matrix, columns.start, columns.end, x, out) };
     }
     #[cfg(target_arch = "x86_64")]
-    if level == Level::Avx2 && x.rows() >= MANY && !matrix.reads_floats() {
+    if level == Level::Avx2 && matches!(x.layout(), Layout::Together(_)) && !matrix.reads_floats() {
         // SAFETY: as above.
         return unsafe { crate::avx2::panel(matrix, columns, x, out) };
     }

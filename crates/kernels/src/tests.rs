@@ -175,6 +175,32 @@ proptest! {
     }
 
     #[test]
+    fn every_level_rounds_activations_to_the_same_bits_few_and_many(
+        blocks in 1usize..40,
+        rows in 1usize..40,
+        nothing in 0usize..40,
+        seed in 1u64..u64::MAX,
+    ) {
+        let mut random = Random(seed);
+        let k = 32 * blocks;
+        let mut x: Vec<f32> = (0..rows * k).map(|_| random.float() * 9.0).collect();
+        x[nothing % blocks * 32..][..32].fill(0.0);
+        let residue = |level: Level, x: &[f32]| {
+            let (mut activations, mut out) = (Activations::default(), Vec::new());
+            activations.fill(&mut Pool::new(2), level, x, k, false);
+            activations.residue(x, &mut out);
+            out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        let expected = residue(Level::Portable, &x);
+        for level in levels().into_iter().filter(|level| *level != Level::Reference) {
+            prop_assert_eq!(&residue(level, &x), &expected);
+            for (x, expected) in x.chunks(k).zip(expected.chunks(k)) {
+                prop_assert_eq!(&residue(level, x), expected);
+            }
+        }
+    }
+
+    #[test]
     fn attention_agrees_with_plain_arithmetic_whatever_the_neighbours_and_the_threads(
         before in 0usize..300, rows in 1usize..30, groups in 1usize..3, group in 1usize..9,
         width in prop::sample::select(vec![16usize, 64, 24, 10, 112]),
@@ -253,7 +279,9 @@ proptest! {
     #[test]
     fn exp_is_exp(x in -80f32..80.0) {
         let expected = f64::from(x).exp();
-        prop_assert!((f64::from(exp(x)) - expected).abs() <= expected * 4e-7, "{} for {}", exp(x), expected);
+        for made in [exp(x), attention::exp_by::<true>(x)] {
+            prop_assert!((f64::from(made) - expected).abs() <= expected * 4e-7, "{made} for {expected}");
+        }
     }
 }
 

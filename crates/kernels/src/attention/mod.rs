@@ -11,6 +11,8 @@ use std::cell::RefCell;
 use crate::matmul::Level;
 use crate::pool::{Cut, Pool};
 pub use softmax::exp;
+#[cfg(test)]
+pub(crate) use softmax::exp_by;
 pub(crate) use softmax::{Soft, soften};
 use view::View;
 
@@ -22,7 +24,7 @@ const TOGETHER: usize = 24;
 /// From so many tiles a thread on, threads share tiles and not their pages.
 const FEW_ITEMS: usize = 4;
 /// Products below which waking other threads costs more than it saves.
-const SMALL: usize = 64 << 10;
+const SMALL: usize = 8 << 10;
 
 /// Keys and values of one key-value head in one page.
 #[derive(Clone, Copy, Debug)]

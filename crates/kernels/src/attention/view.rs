@@ -210,7 +210,7 @@ fn softened(level: Level, scores: &mut [f32], scale: f32) -> Soft {
         _ => {}
     }
     let _ = level;
-    soften(scores, scale)
+    soften::<false>(scores, scale)
 }
 
 /// The scores of one query at a block of widened keys.

@@ -45,6 +45,20 @@ unsafe fn eight<const WIDE: bool>(start: *const u8, at: usize) -> __m256 {
     }
 }
 
+/// Rows of 64 halves that are asked for before they are needed.
+const AHEAD: usize = 32;
+
+/// Asks for 64 halves from the `at`th on.
+#[inline(always)]
+fn ask_for(start: *const u8, at: usize) {
+    let start = start.wrapping_add(at * 2).cast::<i8>();
+    // SAFETY: nothing is read.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(start);
+        _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64));
+    }
+}
+
 /// Calls a function with whether the numbers are floats and the number of the next queries as constants, and where the
 /// numbers begin, until no query is left.
 macro_rules! in_groups {
@@ -103,14 +117,18 @@ unsafe fn some_scores<const WIDE: bool, const M: usize>(
         // SAFETY: the caller's promise.
         unsafe {
             for at in 0..width {
-                let mut key = [_mm256_setzero_ps(); VECTORS];
-                for (n, key) in key.iter_mut().enumerate() {
-                    *key = eight::<WIDE>(keys, at * KEY_BLOCK + part + n * 8);
+                if !WIDE && part == 0 {
+                    ask_for(keys, (at + AHEAD) * KEY_BLOCK);
                 }
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let query = _mm256_set1_ps(*queries.add(m * width + at));
-                    for (sum, key) in sums.iter_mut().zip(key) {
-                        *sum = _mm256_fmadd_ps(query, key, *sum);
+                // One key at a time: sums, queries and the key are sixteen vectors, as many as there are.
+                let mut query = [_mm256_setzero_ps(); M];
+                for (m, query) in query.iter_mut().enumerate() {
+                    *query = _mm256_set1_ps(*queries.add(m * width + at));
+                }
+                for n in 0..VECTORS {
+                    let key = eight::<WIDE>(keys, at * KEY_BLOCK + part + n * 8);
+                    for (sums, query) in sums.iter_mut().zip(query) {
+                        sums[n] = _mm256_fmadd_ps(query, key, sums[n]);
                     }
                 }
             }
@@ -195,6 +213,9 @@ unsafe fn some_weighed<const WIDE: bool, const M: usize, const V: usize>(
             }
         }
         for position in 0..positions {
+            if !WIDE && at == 0 {
+                ask_for(values, (position + AHEAD) * width);
+            }
             let mut weight = [_mm256_setzero_ps(); M];
             for (m, weight) in weight.iter_mut().enumerate() {
                 *weight = _mm256_set1_ps(*weights.add(m * stride + position));
@@ -220,5 +241,5 @@ unsafe fn some_weighed<const WIDE: bool, const M: usize, const V: usize>(
 /// The machine must have what [`super::available`] asks for.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn soften(scores: &mut [f32], scale: f32) -> Soft {
-    crate::attention::soften(scores, scale)
+    crate::attention::soften::<true>(scores, scale)
 }

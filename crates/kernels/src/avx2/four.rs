@@ -4,6 +4,7 @@
 
 use std::arch::x86_64::*;
 
+use super::FileRows;
 use super::unpack::Eight;
 use crate::activations::Activations;
 use crate::kinds::{Q4_0, Q4_1, Q4K, Q6K, Q8_0};
@@ -13,7 +14,7 @@ use crate::matmul::Out;
 pub(super) const FOUR: usize = 4;
 
 /// Adds up four rows of weights by `M` rows of activations from `first` on, and writes the products of `count` of them from
-/// a column on. `eight` gives a row's `n`th eight blocks, `ends` the four rows' `n`th two of those beyond.
+/// a column on.
 ///
 /// # Safety
 /// The machine must have what [`super::available`] asks for; `first + M` must not exceed the rows of `x`, which must be
@@ -21,8 +22,7 @@ pub(super) const FOUR: usize = 4;
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn four<const K: u8, const M: usize>(
-    eight: impl Fn(usize, usize) -> Eight,
-    ends: impl Fn(usize) -> Eight,
+    rows: &FileRows,
     x: &Activations,
     first: usize,
     (n, column, count): (usize, usize, usize),
@@ -37,7 +37,7 @@ pub(super) unsafe fn four<const K: u8, const M: usize>(
         for row in 0..FOUR {
             let mut sums = [zero; M];
             for number in 0..eights {
-                let eight = eight(row, number);
+                let eight = rows.eight::<K>(row, number);
                 for (m, sum) in sums.iter_mut().enumerate() {
                     let q = x.q.as_ptr().add((first + m) * q_stride + number * 256);
                     let at = (first + m) * d_stride + number * 8;
@@ -51,7 +51,7 @@ pub(super) unsafe fn four<const K: u8, const M: usize>(
                     };
                     *sum = with::<K>(
                         *sum,
-                        &eight,
+                        (eight.scale, eight.other),
                         totals::<K>(&eight, q, 64),
                         corrections,
                         lanes(x.d.as_ptr()),
@@ -65,7 +65,7 @@ pub(super) unsafe fn four<const K: u8, const M: usize>(
         }
         let mut rest = [zero; M];
         for number in 0..beyond.div_ceil(2) {
-            let ends = ends(number);
+            let ends = rows.ends::<K>(number);
             for (m, rest) in rest.iter_mut().enumerate() {
                 let q = x.q.as_ptr().add((first + m) * q_stride + eights * 256 + number * 64);
                 let at = (first + m) * d_stride + eights * 8 + number * 2;
@@ -76,7 +76,7 @@ pub(super) unsafe fn four<const K: u8, const M: usize>(
                 let none = [_mm256_setzero_si256(); 2];
                 *rest = with::<K>(
                     *rest,
-                    &ends,
+                    (ends.scale, ends.other),
                     totals::<K>(&ends, q, 0),
                     none,
                     both(x.d.as_ptr()),
@@ -101,12 +101,13 @@ pub(super) unsafe fn four<const K: u8, const M: usize>(
     }
 }
 
-/// Adds the products of eight blocks, from their whole sums: `corrections` are the activations' sums by halves for [`Q6K`].
+/// Adds the products of eight blocks, from their whole sums, scales and minima (or second scales, see [`Eight`]): `corrections`
+/// are the activations' sums by halves for [`Q6K`].
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn with<const K: u8>(
+pub(super) fn with<const K: u8>(
     to: __m256,
-    eight: &Eight,
+    (scale, other): (__m256, __m256),
     [first, second]: [__m256i; 2],
     corrections: [__m256i; 2],
     d: __m256,
@@ -116,11 +117,11 @@ fn with<const K: u8>(
         let [a, b] = corrections;
         let first = _mm256_cvtepi32_ps(_mm256_sub_epi32(first, _mm256_slli_epi32::<5>(a)));
         let second = _mm256_cvtepi32_ps(_mm256_sub_epi32(second, _mm256_slli_epi32::<5>(b)));
-        let both = _mm256_fmadd_ps(second, eight.other, _mm256_mul_ps(first, eight.scale));
+        let both = _mm256_fmadd_ps(second, other, _mm256_mul_ps(first, scale));
         return _mm256_fmadd_ps(both, d, to);
     }
-    let to = _mm256_fmadd_ps(_mm256_cvtepi32_ps(first), _mm256_mul_ps(eight.scale, d), to);
-    if K == Q8_0 { to } else { _mm256_fmadd_ps(eight.other, s, to) }
+    let to = _mm256_fmadd_ps(_mm256_cvtepi32_ps(first), _mm256_mul_ps(scale, d), to);
+    if K == Q8_0 { to } else { _mm256_fmadd_ps(other, s, to) }
 }
 
 /// The whole sums of eight blocks' products with the activations at `q`, where each pair's follow `step` bytes after those

@@ -1,11 +1,12 @@
 //! AVX2 and FMA, four rows of weights at a time ([`mod@four`]) on the blocks as they lie in the file; for many rows of
-//! activations, on blocks that are unpacked once ([`mod@panel`]).
+//! activations, on blocks that are unpacked once, a lane for each of these rows ([`mod@panel`]).
 
 #![expect(unsafe_code, reason = "vector instructions; each function says what it needs")]
 
 mod attention;
 mod four;
 mod panel;
+mod round;
 mod unpack;
 
 use std::arch::x86_64::*;
@@ -18,6 +19,7 @@ use crate::matmul::{Matrix, Out};
 pub(crate) use attention::{MANY_QUERIES, Stored, scores, soften, weigh};
 use four::{FOUR, four};
 pub(crate) use panel::panel;
+pub(crate) use round::{row as round_row, together as round_together};
 use unpack::Eight;
 
 /// Whether this machine has what the functions here need.
@@ -59,19 +61,11 @@ unsafe fn quantised_rows<const K: u8, const M: usize>(
     first: usize,
     out: &Out,
 ) {
-    for column in columns.clone().step_by(FOUR) {
+    for (column, rows) in fours(matrix, columns.clone()) {
         let target = (matrix.n(), column, FOUR.min(columns.end - column));
         // SAFETY: the caller's promise; the activations have as many blocks as a row.
         unsafe {
-            let rows = file_rows(matrix, column, columns.end);
-            four::<K, M>(
-                |row, number| rows.eight::<K>(row, number),
-                |number| rows.ends::<K>(number),
-                x,
-                first,
-                target,
-                out,
-            );
+            four::<K, M>(&rows, x, first, target, out);
         }
     }
 }
@@ -85,10 +79,20 @@ struct FileRows {
     blocks: usize,
 }
 
-/// The rows from `from` on; in the place of those that are not before `to` stands the last one that is.
-fn file_rows(matrix: &Matrix<'_>, from: usize, to: usize) -> FileRows {
-    let start = |number: usize| matrix.row((from + number).min(to - 1)).as_ptr();
-    FileRows { starts: [start(0), start(1), start(2), start(3)], blocks: matrix.k() / 32 }
+/// The fours of rows of some columns, each with its first column; in the place of rows that are not among them stands the last
+/// one that is.
+#[inline(always)]
+fn fours<'a>(
+    matrix: &Matrix<'a>,
+    columns: Range<usize>,
+) -> impl Iterator<Item = (usize, FileRows)> + use<'a> {
+    let (rows, count, blocks) = (matrix.rows(columns.clone()), columns.len(), matrix.k() / 32);
+    let size = rows.len() / count.max(1);
+    (0..count).step_by(FOUR).map(move |from| {
+        // No bound is exceeded, as the whole was checked.
+        let start = |number: usize| rows.as_ptr().wrapping_add((from + number).min(count - 1) * size);
+        (columns.start + from, FileRows { starts: [start(0), start(1), start(2), start(3)], blocks })
+    })
 }
 
 impl FileRows {

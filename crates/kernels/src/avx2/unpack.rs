@@ -96,8 +96,7 @@ unsafe fn two(low: *const u8, high: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         let low = _mm256_castsi128_si256(_mm_loadu_si128(low.cast()));
-        let high = _mm256_broadcastsi128_si256(_mm_loadu_si128(high.cast()));
-        _mm256_blend_epi32::<0b1111_0000>(low, high)
+        _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(high.cast()))
     }
 }
 
