@@ -14,7 +14,7 @@ const SPINS: u32 = 300;
 const YIELDS: u32 = 40;
 /// Bits of a ticket that count items; those above count rounds.
 const ITEM_BITS: u32 = 24;
-/// The item of a round that is over: behind every one that any round has.
+/// The item of a ticket whose round is over: behind every one that any round has.
 const OVER: u64 = (1 << ITEM_BITS) - 1;
 
 /// The work of one call.
@@ -27,9 +27,11 @@ struct Call<'a> {
 struct Apart<T>(T);
 
 struct Shared {
-    /// The round, which grows by one for each call, and the next item that nobody has taken.
-    ticket: Apart<AtomicU64>,
-    /// What this round is; written before its ticket.
+    /// Grows by one for each call; written when all of the round is.
+    number: Apart<AtomicU64>,
+    /// Each thread's: the round, and the next of its items that nobody has taken.
+    tickets: Box<[Apart<AtomicU64>]>,
+    /// What this round is; written before its tickets.
     round: Apart<Round>,
     /// Items that helpers have done in this round.
     done: Apart<AtomicUsize>,
@@ -43,7 +45,8 @@ struct Shared {
 
 struct Round {
     call: AtomicPtr<Call<'static>>,
-    items: AtomicUsize,
+    /// See [`Sizes`].
+    sizes: AtomicU64,
     /// Threads that may compute, the caller's included; helpers beyond it sleep.
     limit: AtomicUsize,
     panicked: AtomicBool,
@@ -54,24 +57,50 @@ impl Shared {
         number < self.round.0.limit.load(Ordering::Relaxed)
     }
 
-    fn number_of_round(&self) -> u64 {
-        self.ticket.0.load(Ordering::Acquire) >> ITEM_BITS
+    /// Takes the next item of a round, if the round goes on and has one: one of those of the `number`th thread, or, when these
+    /// are gone, one of another's.
+    fn take(&self, number: usize, round: u64, sizes: Sizes) -> Option<usize> {
+        (0..sizes.threads)
+            .map(|step| (number + step) % sizes.threads)
+            .find_map(|whose| take(&self.tickets[whose].0, round, sizes.first_of(whose + 1)))
+    }
+}
+
+/// Takes the next item of a ticket that is before `end`.
+fn take(ticket: &AtomicU64, round: u64, end: usize) -> Option<usize> {
+    let mut now = ticket.load(Ordering::Acquire);
+    loop {
+        let item = (now & OVER) as usize;
+        if now >> ITEM_BITS != round || item >= end {
+            return None;
+        }
+        match ticket.compare_exchange_weak(now, now + 1, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return Some(item),
+            Err(other) => now = other,
+        }
+    }
+}
+
+/// How many items a round has, and how many threads share them. Each has those that follow each other: what lies together in
+/// memory is read by one thread, which the memory rewards (41 GB/s with two threads here; 27 where they take turns at 12 kB).
+#[derive(Clone, Copy)]
+struct Sizes {
+    items: usize,
+    threads: usize,
+}
+
+impl Sizes {
+    /// The first item of a thread's own, and the end of the one's before it.
+    fn first_of(self, thread: usize) -> usize {
+        self.items * thread / self.threads
     }
 
-    /// Takes the next item of a round, if the round goes on and has one.
-    fn take(&self, round: u64, items: usize) -> Option<usize> {
-        let mut ticket = self.ticket.0.load(Ordering::Acquire);
-        loop {
-            let item = (ticket & OVER) as usize;
-            if ticket >> ITEM_BITS != round || item >= items {
-                return None;
-            }
-            match self.ticket.0.compare_exchange_weak(ticket, ticket + 1, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return Some(item),
-                Err(now) => ticket = now,
-            }
-        }
+    fn packed(self) -> u64 {
+        (self.threads << ITEM_BITS | self.items) as u64
+    }
+
+    fn of(packed: u64) -> Self {
+        Self { items: (packed & OVER) as usize, threads: (packed >> ITEM_BITS) as usize }
     }
 }
 
@@ -100,10 +129,11 @@ impl Pool {
     /// A pool that computes with `threads` threads, the caller's included. If the system has none to give, with fewer.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            ticket: Apart(AtomicU64::new(0)),
+            number: Apart(AtomicU64::new(0)),
+            tickets: (0..threads.max(1)).map(|_| Apart(AtomicU64::new(0))).collect(),
             round: Apart(Round {
                 call: AtomicPtr::new(std::ptr::null_mut()),
-                items: AtomicUsize::new(0),
+                sizes: AtomicU64::new(Sizes { items: 0, threads: 1 }.packed()),
                 limit: AtomicUsize::new(threads.max(1)),
                 panicked: AtomicBool::new(false),
             }),
@@ -149,15 +179,19 @@ impl Pool {
         assert!(items < 1 << ITEM_BITS, "too many items in one call");
         let shared = &*self.shared;
         let mut call = Call { work };
+        let sizes = Sizes { items, threads: self.threads() };
         shared.done.0.store(0, Ordering::Relaxed);
-        // Whoever sees these items sees that the round before them is over.
-        shared.round.0.items.store(items, Ordering::Release);
+        // Whoever sees these sizes sees that the round before them is over.
+        shared.round.0.sizes.store(sizes.packed(), Ordering::Release);
         // The lifetime goes here. Nobody looks at the call but who has taken one of its items, and below all items are
         // waited for, also when `work` panics.
         shared.round.0.call.store((&raw mut call).cast(), Ordering::Relaxed);
-        let round = shared.number_of_round() + 1;
+        let round = shared.number.0.load(Ordering::Relaxed) + 1;
+        for (thread, ticket) in shared.tickets.iter().enumerate().take(sizes.threads) {
+            ticket.0.store(round << ITEM_BITS | sizes.first_of(thread) as u64, Ordering::Release);
+        }
         // In one order with what a helper does before it sleeps: either it sees the round, or it is seen here.
-        shared.ticket.0.store(round << ITEM_BITS, Ordering::SeqCst);
+        shared.number.0.store(round, Ordering::SeqCst);
         if shared.sleeping.0.load(Ordering::SeqCst) > 0 {
             // Under the lock, since one that looked before this round is not asleep yet.
             drop(locked(shared));
@@ -165,13 +199,13 @@ impl Pool {
         }
         let mut mine = 0;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(item) = shared.take(round, items) {
+            while let Some(item) = shared.take(0, round, sizes) {
                 mine += 1;
                 work(item);
             }
         }));
         // After a panic, what nobody has begun is not begun.
-        while shared.take(round, items).is_some() {
+        while shared.take(0, round, sizes).is_some() {
             mine += 1;
         }
         let mut looks = 0u32;
@@ -179,8 +213,10 @@ impl Pool {
             looks += 1;
             if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        // A helper that wakes up in this round only after it may read the next one's number of items: to it, too, nothing is left.
-        shared.ticket.0.store(round << ITEM_BITS | OVER, Ordering::Release);
+        // A helper that wakes up in this round only after it may read the next one's sizes: to it, too, nothing is left.
+        for ticket in shared.tickets.iter().take(sizes.threads) {
+            ticket.0.store(round << ITEM_BITS | OVER, Ordering::Release);
+        }
         let panicked = shared.round.0.panicked.swap(false, Ordering::AcqRel);
         if let Err(cause) = result {
             resume_unwind(cause);
@@ -239,18 +275,21 @@ fn help(shared: &Shared, number: usize) {
     let mut seen = 0;
     loop {
         let mut looks = 0;
-        while shared.number_of_round() == seen && looks < SPINS + YIELDS && shared.may_compute(number) {
+        while shared.number.0.load(Ordering::Acquire) == seen
+            && looks < SPINS + YIELDS
+            && shared.may_compute(number)
+        {
             looks += 1;
             if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        if !shared.may_compute(number) || shared.number_of_round() == seen {
+        if !shared.may_compute(number) || shared.number.0.load(Ordering::Acquire) == seen {
             if !sleep(shared, number, seen) {
                 return;
             }
             continue;
         }
-        seen = shared.number_of_round();
-        work(shared, seen);
+        seen = shared.number.0.load(Ordering::Acquire);
+        work(shared, number, seen);
     }
 }
 
@@ -261,10 +300,7 @@ fn sleep(shared: &Shared, number: usize, seen: u64) -> bool {
         desk = shared.more.wait(desk).unwrap_or_else(PoisonError::into_inner);
     }
     shared.sleeping.0.fetch_add(1, Ordering::SeqCst);
-    while !desk.leave
-        && shared.may_compute(number)
-        && shared.ticket.0.load(Ordering::SeqCst) >> ITEM_BITS == seen
-    {
+    while !desk.leave && shared.may_compute(number) && shared.number.0.load(Ordering::SeqCst) == seen {
         desk = shared.wake.wait(desk).unwrap_or_else(PoisonError::into_inner);
     }
     shared.sleeping.0.fetch_sub(1, Ordering::Relaxed);
@@ -272,7 +308,7 @@ fn sleep(shared: &Shared, number: usize, seen: u64) -> bool {
 }
 
 /// Does what is left of a round.
-fn work(shared: &Shared, round: u64) {
+fn work(shared: &Shared, number: usize, round: u64) {
     /// Counts when it goes, also in a panic: the caller waits for every item that was taken.
     struct Done<'a>(&'a AtomicUsize, usize);
     impl Drop for Done<'_> {
@@ -284,13 +320,13 @@ fn work(shared: &Shared, round: u64) {
     }
     // These may be of a later round already. Then nothing can be taken by the number of this one: it was over before they
     // were written.
-    let items = shared.round.0.items.load(Ordering::Acquire);
+    let sizes = Sizes::of(shared.round.0.sizes.load(Ordering::Acquire));
     let call = shared.round.0.call.load(Ordering::Relaxed);
     let mut done = Done(&shared.done.0, 0);
     let result = catch_unwind(AssertUnwindSafe(|| {
-        while let Some(item) = shared.take(round, items) {
+        while let Some(item) = shared.take(number, round, sizes) {
             done.1 += 1;
-            // SAFETY: an item of this round was taken, and its caller waits until `done` has counted it. So `items` and
+            // SAFETY: an item of this round was taken, and its caller waits until `done` has counted it. So `sizes` and
             // `call`, which were read before, are this round's: they are overwritten only after that wait.
             (unsafe { &*call }.work)(item);
         }
@@ -320,8 +356,9 @@ mod tests {
         let mut pool = Pool::new(2);
         for items in [2, 5, 3] {
             pool.run(items, &|_| {});
-            let round = pool.shared.number_of_round();
-            assert_eq!(pool.shared.take(round, OVER as usize), None, "the next round may have as many");
+            let round = pool.shared.number.0.load(Ordering::Acquire);
+            let sizes = Sizes { items: OVER as usize, threads: 2 };
+            assert_eq!(pool.shared.take(0, round, sizes), None, "the next round may have as many");
         }
     }
 }

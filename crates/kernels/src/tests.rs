@@ -305,6 +305,35 @@ fn every_item_is_done_once_by_every_number_of_threads() {
 }
 
 #[test]
+fn each_thread_begins_with_items_of_its_own_that_follow_each_other() {
+    for (threads, items) in [(2, 2), (2, 9), (3, 10), (4, 100)] {
+        let begun = AtomicU32::new(0);
+        let firsts = std::sync::Mutex::new(std::collections::HashMap::new());
+        let mut pool = Pool::new(threads);
+        let threads = pool.threads();
+        pool.run(items, &|item| {
+            let new = {
+                let mut firsts = firsts.lock().unwrap();
+                let here = firsts.len();
+                firsts.entry(std::thread::current().id()).or_insert(item);
+                firsts.len() > here
+            };
+            if new {
+                begun.fetch_add(1, Ordering::SeqCst);
+                // Nobody takes a second item before each has its first.
+                while begun.load(Ordering::SeqCst) < threads as u32 {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut firsts: Vec<usize> = firsts.into_inner().unwrap().into_values().collect();
+        firsts.sort_unstable();
+        let own: Vec<usize> = (0..threads).map(|thread| items * thread / threads).collect();
+        assert_eq!(firsts, own);
+    }
+}
+
+#[test]
 fn a_pool_with_a_limit_computes_with_no_more_threads_than_that() {
     let mut pool = Pool::new(4);
     for limit in [4, 2, 1, 3, 9, 0] {
