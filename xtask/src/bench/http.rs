@@ -24,6 +24,8 @@ pub(super) struct Answer {
     pub(super) rest: Duration,
     pub(super) text: String,
     pub(super) prompt_tokens: u64,
+    /// Of these, those that were not read; where a server says so.
+    pub(super) cached_tokens: Option<u64>,
     pub(super) completion_tokens: u64,
 }
 
@@ -90,6 +92,7 @@ pub(super) fn complete(address: SocketAddr, question: Question<'_>) -> Result<An
         rest: Duration::ZERO,
         text: String::new(),
         prompt_tokens: 0,
+        cached_tokens: None,
         completion_tokens: 0,
     };
     let mut first = None;
@@ -114,6 +117,7 @@ pub(super) fn complete(address: SocketAddr, question: Question<'_>) -> Result<An
         if usage.is_object() {
             answer.prompt_tokens = usage["prompt_tokens"].as_u64().unwrap_or(0);
             answer.completion_tokens = usage["completion_tokens"].as_u64().unwrap_or(0);
+            answer.cached_tokens = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
         }
     }
     if status(&head)? != 200 {

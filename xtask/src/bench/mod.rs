@@ -270,6 +270,12 @@ impl Round<'_> {
         let prompt = format!("{prompt}{} and what came after that", first.text);
         let second = http::complete(side.address, Question { prompt: &prompt, tokens: 1, ..question })?;
         self.add("second turn, to the first word", "ms", false, ms(second.first));
+        // Each answers in its own words, and how many tokens of these are read again depends on them: with random weights,
+        // which say nonsense, on chance.
+        if let Some(cached) = second.cached_tokens {
+            let read = second.prompt_tokens.saturating_sub(cached).max(1) as f64;
+            self.add("second turn, for each token that is read", "ms/tok", false, ms(second.first) / read);
+        }
         Ok(())
     }
 
