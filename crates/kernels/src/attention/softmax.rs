@@ -82,5 +82,6 @@ pub(crate) fn exp_by<const FUSED: bool>(x: f32) -> f32 {
     let p = sum(p, r, 4.166_579_6e-2);
     let p = sum(p, r, 1.666_666_5e-1);
     let p = sum(p, r, 0.5);
-    sum(p * r, r, r + 1.0) * f32::from_bits(whole.to_bits().wrapping_sub(0x4b40_0000 - 127) << 23)
+    // One comes last: beside it, r would lose its last bits.
+    (sum(p * r, r, r) + 1.0) * f32::from_bits(whole.to_bits().wrapping_sub(0x4b40_0000 - 127) << 23)
 }

@@ -183,5 +183,5 @@ unsafe fn some_weighed<const M: usize, const V: usize>(
 /// The machine must have what [`super::available`] asks for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c,fma")]
 pub(crate) unsafe fn soften(scores: &mut [f32], scale: f32) -> Soft {
-    crate::attention::soften::<true>(scores, scale)
+    crate::attention::soften::<false>(scores, scale)
 }
