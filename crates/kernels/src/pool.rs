@@ -348,17 +348,4 @@ impl Drop for Pool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_round_that_is_over_gives_nothing_away_whatever_number_of_items_is_read_with_it() {
-        let mut pool = Pool::new(2);
-        for items in [2, 5, 3] {
-            pool.run(items, &|_| {});
-            let round = pool.shared.number.0.load(Ordering::Acquire);
-            let sizes = Sizes { items: OVER as usize, threads: 2 };
-            assert_eq!(pool.shared.take(0, round, sizes), None, "the next round may have as many");
-        }
-    }
-}
+mod tests;

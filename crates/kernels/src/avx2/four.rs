@@ -8,25 +8,57 @@ use super::FileRows;
 use super::unpack::Eight;
 use crate::activations::Activations;
 use crate::kinds::{Q4_0, Q4_1, Q4K, Q6K, Q8_0};
-use crate::matmul::Out;
+use crate::matmul::{Matrix, Out};
 
 /// Rows of weights that are taken together.
 pub(super) const FOUR: usize = 4;
 
-/// Adds up four rows of weights by `M` rows of activations from `first` on, and writes the products of `count` of them from
-/// a column on.
+/// Where the products of four rows of weights go: to `count` of four columns of rows of `n` values.
+pub(super) struct Target<'a> {
+    out: &'a Out,
+    n: usize,
+    column: usize,
+    count: usize,
+}
+
+impl<'a> Target<'a> {
+    /// The columns from `column` on that are before `end`.
+    pub(super) fn new(matrix: &Matrix<'_>, column: usize, end: usize, out: &'a Out) -> Self {
+        Self { out, n: matrix.n(), column, count: FOUR.min(end - column) }
+    }
+
+    /// Writes the four products of a row of activations.
+    ///
+    /// # Safety
+    /// The row must be there; the columns must be the caller's alone.
+    #[inline(always)]
+    pub(super) unsafe fn put(&self, row: usize, products: __m128) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = self.out.at(row * self.n + self.column);
+            if self.count == FOUR {
+                _mm_storeu_ps(to, products);
+            } else {
+                let mut some = [0f32; FOUR];
+                _mm_storeu_ps(some.as_mut_ptr(), products);
+                to.copy_from_nonoverlapping(some.as_ptr(), self.count);
+            }
+        }
+    }
+}
+
+/// Adds up four rows of weights by `M` rows of activations from `first` on, and writes the products.
 ///
 /// # Safety
 /// The machine must have what [`super::available`] asks for; `first + M` must not exceed the rows of `x`, which must be
-/// rounded; the columns of `out` must be the caller's alone.
+/// rounded; the columns of the target must be the caller's alone.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn four<const K: u8, const M: usize>(
     rows: &FileRows,
     x: &Activations,
     first: usize,
-    (n, column, count): (usize, usize, usize),
-    out: &Out,
+    target: &Target<'_>,
 ) {
     let (q_stride, d_stride) = (x.q_stride(), x.d_stride());
     let (eights, beyond) = (x.k() / 256, x.k() / 32 % 8);
@@ -89,14 +121,7 @@ pub(super) unsafe fn four<const K: u8, const M: usize>(
             let lanes = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
             let lanes = _mm256_add_ps(lanes, rest);
             let sums = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
-            let to = out.at((first + m) * n + column);
-            if count == FOUR {
-                _mm_storeu_ps(to, sums);
-            } else {
-                let mut some = [0f32; FOUR];
-                _mm_storeu_ps(some.as_mut_ptr(), sums);
-                to.copy_from_nonoverlapping(some.as_ptr(), count);
-            }
+            target.put(first + m, sums);
         }
     }
 }

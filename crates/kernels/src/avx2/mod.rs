@@ -17,7 +17,7 @@ use crate::blocks::Kind;
 use crate::kinds::with_kind;
 use crate::matmul::{Matrix, Out};
 pub(crate) use attention::{MANY_QUERIES, Stored, scores, soften, weigh};
-use four::{FOUR, four};
+use four::{FOUR, Target, four};
 pub(crate) use panel::panel;
 pub(crate) use round::{row as round_row, together as round_together};
 use unpack::Eight;
@@ -62,10 +62,10 @@ unsafe fn quantised_rows<const K: u8, const M: usize>(
     out: &Out,
 ) {
     for (column, rows) in fours(matrix, columns.clone()) {
-        let target = (matrix.n(), column, FOUR.min(columns.end - column));
+        let target = Target::new(matrix, column, columns.end, out);
         // SAFETY: the caller's promise; the activations have as many blocks as a row.
         unsafe {
-            four::<K, M>(&rows, x, first, target, out);
+            four::<K, M>(&rows, x, first, &target);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::four::{FOUR, with};
+use super::four::{FOUR, Target, with};
 use super::unpack::Eight;
 use super::{FileRows, fours};
 use crate::activations::{Activations, ROWS, turn};
@@ -67,12 +67,12 @@ unsafe fn fill_and_multiply<const K: u8>(
     }
     for first in (0..x.rows()).step_by(ROWS) {
         for (four, column) in panel.chunks_exact(blocks).zip(columns.clone().step_by(FOUR)) {
-            let target = Target { n: matrix.n(), column, count: FOUR.min(columns.end - column) };
+            let target = Target::new(matrix, column, columns.end, out);
             // SAFETY: the caller's promise; rows that are missing in a group are there, and are not written.
             unsafe {
                 match x.rows() - first {
-                    9.. => multiply::<K, 2>(four, x, first, &target, out),
-                    _ => multiply::<K, 1>(four, x, first, &target, out),
+                    9.. => multiply::<K, 2>(four, x, first, &target),
+                    _ => multiply::<K, 1>(four, x, first, &target),
                 }
             }
         }
@@ -147,13 +147,6 @@ impl Apart {
     }
 }
 
-/// Where products go: to `count` of four columns of rows of `n` values.
-struct Target {
-    n: usize,
-    column: usize,
-    count: usize,
-}
-
 /// One number for each of `G` times eight rows of activations and of four rows of weights.
 type Sums<T, const G: usize> = [[T; G]; FOUR];
 
@@ -166,8 +159,7 @@ unsafe fn multiply<const K: u8, const G: usize>(
     four: &[Block],
     x: &Activations,
     first: usize,
-    target: &Target,
-    out: &Out,
+    target: &Target<'_>,
 ) {
     let blocks = four.len();
     let (eights, beyond) = (blocks / 8, blocks % 8);
@@ -194,7 +186,7 @@ unsafe fn multiply<const K: u8, const G: usize>(
         }
         let [low, high] = &halves;
         let all = sum(low, high);
-        write(&all, x.rows() - first, first, target, out);
+        write(&all, x.rows() - first, first, target);
     }
 }
 
@@ -216,17 +208,11 @@ fn sum<const G: usize>(a: &Sums<__m256, G>, b: &Sums<__m256, G>) -> Sums<__m256,
 /// As for [`panel`].
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn write<const G: usize>(
-    sums: &Sums<__m256, G>,
-    rows: usize,
-    first: usize,
-    target: &Target,
-    out: &Out,
-) {
-    for g in 0..G {
-        let [a, b, c, d] = [&sums[0], &sums[1], &sums[2], &sums[3]].map(|of_row| of_row[g]);
-        let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
-        let (ef, gh) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+unsafe fn write<const G: usize>(sums: &Sums<__m256, G>, rows: usize, first: usize, target: &Target<'_>) {
+    let [a, b, c, d] = sums;
+    for (g, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate() {
+        let (ab, cd) = (_mm256_unpacklo_ps(*a, *b), _mm256_unpacklo_ps(*c, *d));
+        let (ef, gh) = (_mm256_unpackhi_ps(*a, *b), _mm256_unpackhi_ps(*c, *d));
         // Of rows 0 and 4, 1 and 5, 2 and 6, 3 and 7.
         let of_rows = [
             _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd),
@@ -239,16 +225,7 @@ unsafe fn write<const G: usize>(
             let products =
                 if lane < 4 { _mm256_castps256_ps128(both) } else { _mm256_extractf128_ps::<1>(both) };
             // SAFETY: the row is one of `x`, the columns are the caller's alone.
-            unsafe {
-                let to = out.at((first + g * LANES + lane) * target.n + target.column);
-                if target.count == FOUR {
-                    _mm_storeu_ps(to, products);
-                } else {
-                    let mut some = [0f32; FOUR];
-                    _mm_storeu_ps(some.as_mut_ptr(), products);
-                    to.copy_from_nonoverlapping(some.as_ptr(), target.count);
-                }
-            }
+            unsafe { target.put(first + g * LANES + lane, products) };
         }
     }
 }
