@@ -16,8 +16,11 @@ use crate::{
     scan::{QUIET, now_ns},
 };
 
-/// Copied at a time; cancelling takes effect between two of these.
+/// Read at a time; cancelling takes effect between two of these.
 const CHUNK: usize = 256 << 10;
+/// Written at a time, from multiples of itself on: what comes in pieces of a large page is kept in large pages, and a model
+/// that is mapped from them is read a tenth faster (docs/performance.md).
+const LARGE_PAGE: usize = 2 << 20;
 
 /// A file of a model on its way.
 #[derive(Clone, Debug)]
@@ -120,11 +123,12 @@ pub(super) fn bring(
     let path = workshop.out().join(&part.name);
     let mut to = (job.create)(&path).map_err(StoreError::io("created", &path))?;
     let mut hash = part.pin.as_ref().map(|_| Sha256::new());
-    let mut buffer = vec![0; CHUNK];
-    let mut size = 0_u64;
+    let mut buffer = vec![0; LARGE_PAGE];
+    let (mut filled, mut size) = (0, 0_u64);
     loop {
         job.cancel.check()?;
-        let read = match from.read(&mut buffer) {
+        let end = (filled + CHUNK).min(LARGE_PAGE);
+        let read = match from.read(&mut buffer[filled..end]) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -132,17 +136,23 @@ pub(super) fn bring(
                 return Err(StoreError::BadArchive { what: source.to_owned(), why: error.to_string() });
             }
         };
+        let piece = &buffer[filled..filled + read];
         if size == 0 {
-            begins_like_a_model(part, &buffer[..read], source)?;
+            begins_like_a_model(part, piece, source)?;
         }
         if let Some(hash) = &mut hash {
-            hash.update(&buffer[..read]);
+            hash.update(piece);
         }
-        to.write_all(&buffer[..read]).map_err(StoreError::io("written", &path))?;
+        filled += read;
+        if filled == LARGE_PAGE {
+            to.write_all(&buffer).map_err(StoreError::io("written", &path))?;
+            filled = 0;
+        }
         size += read as u64;
         let done_bytes = done_before + size;
         (job.progress)(PullProgress { stage, done_bytes, total_bytes: Some(total.max(done_bytes)) });
     }
+    to.write_all(&buffer[..filled]).map_err(StoreError::io("written", &path))?;
     if let Some((pin, hash)) = part.pin.as_ref().zip(hash) {
         check(&part.name, pin, size, &hex(&hash.finalize()))?;
     } else if size == 0 {

@@ -187,6 +187,19 @@ fn wrong_bytes_leave_nothing_whatever_is_wrong_with_them() {
 }
 
 #[test]
+fn a_file_of_any_length_comes_whole_though_it_is_written_in_large_pieces() {
+    const PIECE: usize = 2 << 20;
+    for length in [5, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 300_000] {
+        let mut bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        bytes[..4].copy_from_slice(b"GGUF");
+        let house = House::new(vec![("1", packed(&[("f/w.gguf", &bytes)]))]);
+        let pulled = house.pull(&plan(&["1"], &pin(&bytes))).unwrap();
+        assert_eq!(pulled.size_bytes, length as u64);
+        assert!(fs::read(house.store.models_dir().join("m.gguf")).unwrap() == bytes, "{length}");
+    }
+}
+
+#[test]
 fn the_next_source_is_asked_when_the_first_fails_or_lies() {
     let bytes = weights();
     let house = House::new(vec![
