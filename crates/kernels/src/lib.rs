@@ -19,6 +19,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blocks;
+mod columns;
 mod half;
 #[cfg(target_arch = "x86_64")]
 mod kinds;

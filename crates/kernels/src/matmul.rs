@@ -1,15 +1,12 @@
 //! Matrices of blocks by rows of activations. Few rows of activations meet one row of weights at a time, many meet a
 //! panel of unpacked ones.
 
-use std::ops::Range;
-
 use crate::activations::{Activations, Layout};
 use crate::blocks::{Kind, dequantise};
+use crate::columns::{beside, tiles};
 use crate::plain;
 use crate::pool::Pool;
 
-/// Rows of weights that a thread takes at a time.
-const TILE: usize = 16;
 /// Matrices of one call.
 const MOST_JOBS: usize = 4;
 
@@ -107,16 +104,15 @@ impl<'a> Matrix<'a> {
         self.kind
     }
 
+    /// All rows.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The bytes of a row.
     pub fn row(&self, number: usize) -> &'a [u8] {
         let size = self.kind.row_bytes(self.k);
         &self.bytes[number * size..(number + 1) * size]
-    }
-
-    /// The bytes of some rows.
-    pub(crate) fn rows(&self, numbers: Range<usize>) -> &'a [u8] {
-        let size = self.kind.row_bytes(self.k);
-        &self.bytes[numbers.start * size..numbers.end * size]
     }
 
     /// The values of a row.
@@ -180,7 +176,7 @@ impl Out {
 pub fn matmul(pool: &mut Pool, x: &Activations, jobs: &mut [Job<'_>]) {
     assert!(jobs.len() <= MOST_JOBS, "too many matrices in one call");
     let mut outs: [Option<(Matrix<'_>, Out)>; MOST_JOBS] = [None; MOST_JOBS];
-    let mut tiles = 0;
+    let mut all = 0;
     for (place, job) in outs.iter_mut().zip(jobs) {
         assert_eq!(job.matrix.k, x.k(), "the rows differ in length");
         assert_eq!(job.out.len(), x.rows() * job.matrix.n, "the result has another size");
@@ -189,17 +185,17 @@ pub fn matmul(pool: &mut Pool, x: &Activations, jobs: &mut [Job<'_>]) {
             "the activations were not kept as they are"
         );
         *place = Some((job.matrix, Out::new(job.out)));
-        tiles += job.matrix.n.div_ceil(TILE);
+        all += tiles(job.matrix.n);
     }
     // A barrier costs a microsecond, a tile less: a few tiles at a time.
-    let share = (tiles / (pool.threads() * 8)).clamp(1, 16);
-    pool.run(tiles.div_ceil(share), &|item| {
-        for number in item * share..((item + 1) * share).min(tiles) {
+    let share = (all / (pool.threads() * 8)).clamp(1, 16);
+    pool.run(all.div_ceil(share), &|item| {
+        for number in item * share..((item + 1) * share).min(all) {
             let mut at = number;
             for (matrix, out) in outs.iter().flatten() {
-                let here = matrix.n.div_ceil(TILE);
+                let here = tiles(matrix.n);
                 if at < here {
-                    tile(matrix, x, at * TILE..((at + 1) * TILE).min(matrix.n), out);
+                    multiply(matrix, x, at, out);
                     break;
                 }
                 at -= here;
@@ -209,32 +205,33 @@ pub fn matmul(pool: &mut Pool, x: &Activations, jobs: &mut [Job<'_>]) {
 }
 
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
-fn tile(matrix: &Matrix<'_>, x: &Activations, columns: Range<usize>, out: &Out) {
+fn multiply(matrix: &Matrix<'_>, x: &Activations, tile: usize, out: &Out) {
     let level = x.level();
     #[cfg(target_arch = "x86_64")]
     if level == Level::Avx512Vnni && x.layout() != Layout::Quads && !matrix.reads_floats() {
         // SAFETY: `x` carries a level that this machine has; it is rounded, because quantised rows are whole blocks; the
         // columns of this tile are this thread's alone.
+        let columns = beside(matrix.n, tile);
         return unsafe { crate::avx512::panel(matrix, columns.start, columns.end, x, out) };
     }
     #[cfg(target_arch = "x86_64")]
     if level == Level::Avx2 && matches!(x.layout(), Layout::Together(_)) && !matrix.reads_floats() {
         // SAFETY: as above.
-        return unsafe { crate::avx2::panel(matrix, columns, x, out) };
+        return unsafe { crate::avx2::panel(matrix, beside(matrix.n, tile), x, out) };
     }
     let mut first = 0;
     while first < x.rows() {
         let take = match x.rows() - first {
             4.. => {
-                rows::<4>(level, matrix, columns.clone(), x, first, out);
+                rows::<4>(level, matrix, tile, x, first, out);
                 4
             }
             2.. => {
-                rows::<2>(level, matrix, columns.clone(), x, first, out);
+                rows::<2>(level, matrix, tile, x, first, out);
                 2
             }
             _ => {
-                rows::<1>(level, matrix, columns.clone(), x, first, out);
+                rows::<1>(level, matrix, tile, x, first, out);
                 1
             }
         };
@@ -242,16 +239,17 @@ fn tile(matrix: &Matrix<'_>, x: &Activations, columns: Range<usize>, out: &Out) 
     }
 }
 
-/// Some columns by `M` rows of activations.
+/// The columns of a tile by `M` rows of activations.
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
 fn rows<const M: usize>(
     level: Level,
     matrix: &Matrix<'_>,
-    columns: Range<usize>,
+    tile: usize,
     x: &Activations,
     first: usize,
     out: &Out,
 ) {
+    let columns = beside(matrix.n, tile);
     // SAFETY, all three: `x` carries a level that this machine has, `matmul` checked the sizes; the columns are this thread's alone.
     match level {
         #[cfg(target_arch = "x86_64")]
@@ -259,7 +257,7 @@ fn rows<const M: usize>(
         Level::Avx512Vnni => unsafe { crate::avx512::rows::<M>(matrix, columns, x, first, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: see above.
-        Level::Avx2 => unsafe { crate::avx2::rows::<M>(matrix, columns, x, first, out) },
+        Level::Avx2 => unsafe { crate::avx2::rows::<M>(matrix, tile, x, first, out) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: see above.
         Level::Neon => unsafe { crate::neon::rows::<M>(matrix, columns, x, first, out) },

@@ -7,24 +7,20 @@ use std::arch::x86_64::*;
 use super::FileRows;
 use super::unpack::Eight;
 use crate::activations::Activations;
+use crate::columns::{Columns, FOUR};
 use crate::kinds::{Q4_0, Q4_1, Q4K, Q6K, Q8_0};
 use crate::matmul::{Matrix, Out};
 
-/// Rows of weights that are taken together.
-pub(super) const FOUR: usize = 4;
-
-/// Where the products of four rows of weights go: to `count` of four columns of rows of `n` values.
+/// Where the products of four rows of weights go: to some columns of rows of `n` values.
 pub(super) struct Target<'a> {
     out: &'a Out,
     n: usize,
-    column: usize,
-    count: usize,
+    columns: Columns,
 }
 
 impl<'a> Target<'a> {
-    /// The columns from `column` on that are before `end`.
-    pub(super) fn new(matrix: &Matrix<'_>, column: usize, end: usize, out: &'a Out) -> Self {
-        Self { out, n: matrix.n(), column, count: FOUR.min(end - column) }
+    pub(super) fn new(matrix: &Matrix<'_>, columns: Columns, out: &'a Out) -> Self {
+        Self { out, n: matrix.n(), columns }
     }
 
     /// Writes the four products of a row of activations.
@@ -33,15 +29,17 @@ impl<'a> Target<'a> {
     /// The row must be there; the columns must be the caller's alone.
     #[inline(always)]
     pub(super) unsafe fn put(&self, row: usize, products: __m128) {
+        let Columns { first, step, count } = self.columns;
         // SAFETY: the caller's promise.
         unsafe {
-            let to = self.out.at(row * self.n + self.column);
-            if self.count == FOUR {
-                _mm_storeu_ps(to, products);
-            } else {
-                let mut some = [0f32; FOUR];
-                _mm_storeu_ps(some.as_mut_ptr(), products);
-                to.copy_from_nonoverlapping(some.as_ptr(), self.count);
+            let to = self.out.at(row * self.n + first);
+            if step == 1 && count == FOUR {
+                return _mm_storeu_ps(to, products);
+            }
+            let mut four = [0f32; FOUR];
+            _mm_storeu_ps(four.as_mut_ptr(), products);
+            for (number, product) in four.into_iter().enumerate().take(count) {
+                to.add(number * step).write(product);
             }
         }
     }
@@ -54,7 +52,7 @@ impl<'a> Target<'a> {
 /// rounded; the columns of the target must be the caller's alone.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn four<const K: u8, const M: usize>(
+pub(super) unsafe fn four<const K: u8, const M: usize, const AHEAD: usize>(
     rows: &FileRows,
     x: &Activations,
     first: usize,
@@ -69,7 +67,7 @@ pub(super) unsafe fn four<const K: u8, const M: usize>(
         for row in 0..FOUR {
             let mut sums = [zero; M];
             for number in 0..eights {
-                let eight = rows.eight::<K>(row, number);
+                let eight = rows.eight::<K, AHEAD>(row, number);
                 for (m, sum) in sums.iter_mut().enumerate() {
                     let q = x.q.as_ptr().add((first + m) * q_stride + number * 256);
                     let at = (first + m) * d_stride + number * 8;
@@ -117,13 +115,19 @@ pub(super) unsafe fn four<const K: u8, const M: usize>(
             }
         }
         for (m, ([a, b, c, d], rest)) in all.into_iter().zip(rest).enumerate() {
-            // Lanes 0 to 3 and 4 to 7 are the four rows.
-            let lanes = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-            let lanes = _mm256_add_ps(lanes, rest);
-            let sums = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
-            target.put(first + m, sums);
+            target.put(first + m, products([a, b, c, d], rest));
         }
     }
+}
+
+/// The products of four rows, from the lanes of each and from what was taken together.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn products([a, b, c, d]: [__m256; FOUR], rest: __m256) -> __m128 {
+    // Lanes 0 to 3 and 4 to 7 are the four rows.
+    let lanes = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    let lanes = _mm256_add_ps(lanes, rest);
+    _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes))
 }
 
 /// Adds the products of eight blocks, from their whole sums, scales and minima (or second scales, see [`Eight`]): `corrections`
@@ -149,42 +153,66 @@ pub(super) fn with<const K: u8>(
     if K == Q8_0 { to } else { _mm256_fmadd_ps(other, s, to) }
 }
 
-/// The whole sums of eight blocks' products with the activations at `q`, where each pair's follow `step` bytes after those
-/// of the one before; for [`Q6K`] of their first halves, then of their second ones.
+/// The whole sums of eight blocks' products with the activations at `q`; `step` as for [`parts`]. For [`Q6K`] those of their
+/// first halves, then of their second ones.
+///
+/// # Safety
+/// As for [`parts`].
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn totals<const K: u8>(eight: &Eight, q: *const i8, step: usize) -> [__m256i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if K == Q6K {
+            let mut halves = [[_mm256_setzero_si256(); 4]; 2];
+            for (number, weights) in eight.weights.into_iter().enumerate() {
+                for (half, weights) in weights.into_iter().enumerate() {
+                    let q = _mm256_loadu_si256(q.add(number * step).cast::<__m256i>().add(half));
+                    halves[half][number] = _mm256_maddubs_epi16(weights, q);
+                }
+            }
+            return halves.map(|half| add_some(half));
+        }
+        [added::<K>(parts::<K>(eight, q, step)), _mm256_setzero_si256()]
+    }
+}
+
+/// The products of eight blocks with the activations at `q`, where each pair's follow `step` bytes after those of the one
+/// before: a vector for each pair, in which [`added`] adds. Not for [`Q6K`].
 ///
 /// # Safety
 /// Four pairs must lie there.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn totals<const K: u8>(eight: &Eight, q: *const i8, step: usize) -> [__m256i; 2] {
-    let none = _mm256_setzero_si256();
-    let (mut first, mut second) = ([none; 4], [none; 4]);
+pub(super) unsafe fn parts<const K: u8>(eight: &Eight, q: *const i8, step: usize) -> [__m256i; 4] {
+    let mut parts = [_mm256_setzero_si256(); 4];
     for (number, [a, b]) in eight.weights.into_iter().enumerate() {
         // SAFETY: the caller's promise.
         let (low, high) = unsafe {
             let q = q.add(number * step).cast::<__m256i>();
             (_mm256_loadu_si256(q), _mm256_loadu_si256(q.add(1)))
         };
-        if K == Q8_0 {
+        parts[number] = if K == Q8_0 {
             // One side must be unsigned, so the weights' signs change sides.
             let one = _mm256_set1_epi16(1);
             let low = _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(low, a));
             let high = _mm256_maddubs_epi16(_mm256_abs_epi8(b), _mm256_sign_epi8(high, b));
-            first[number] = _mm256_add_epi32(_mm256_madd_epi16(low, one), _mm256_madd_epi16(high, one));
+            _mm256_add_epi32(_mm256_madd_epi16(low, one), _mm256_madd_epi16(high, one))
         } else {
-            first[number] = _mm256_maddubs_epi16(a, low);
-            second[number] = _mm256_maddubs_epi16(b, high);
-        }
+            _mm256_add_epi16(_mm256_maddubs_epi16(a, low), _mm256_maddubs_epi16(b, high))
+        };
     }
+    parts
+}
+
+/// The whole sums of eight blocks, each in its lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn added<const K: u8>(parts: [__m256i; 4]) -> __m256i {
     match K {
-        Q8_0 => [add_wide(first), none],
-        Q6K => [add_some(first), add_some(second)],
-        _ => {
-            for (first, second) in first.iter_mut().zip(second) {
-                *first = _mm256_add_epi16(*first, second);
-            }
-            [if matches!(K, Q4_0 | Q4_1 | Q4K) { add_narrow(first) } else { add_some(first) }, none]
-        }
+        Q8_0 => add_wide(parts),
+        Q4_0 | Q4_1 | Q4K => add_narrow(parts),
+        _ => add_some(parts),
     }
 }
 

@@ -1,23 +1,25 @@
-//! AVX2 and FMA, four rows of weights at a time ([`mod@four`]) on the blocks as they lie in the file; for many rows of
+//! AVX2 and FMA, four rows of weights at a time on the blocks as they lie in the file ([`mod@four`], [`mod@one`]); for many rows of
 //! activations, on blocks that are unpacked once, a lane for each of these rows ([`mod@panel`]).
 
 #![expect(unsafe_code, reason = "vector instructions; each function says what it needs")]
 
 mod attention;
 mod four;
+mod one;
 mod panel;
 mod round;
 mod unpack;
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use crate::activations::Activations;
 use crate::blocks::Kind;
-use crate::kinds::with_kind;
+use crate::columns::{Columns, FOUR, beside};
+use crate::kinds::{Q6K, with_kind};
 use crate::matmul::{Matrix, Out};
 pub(crate) use attention::{MANY_QUERIES, Stored, scores, soften, weigh};
-use four::{FOUR, Target, four};
+use four::{Target, four};
+use one::one;
 pub(crate) use panel::panel;
 pub(crate) use round::{row as round_row, together as round_together};
 use unpack::Eight;
@@ -27,7 +29,8 @@ pub(crate) fn available() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// The `columns` of a matrix by `M` rows of activations from `first` on.
+/// The columns of a tile by `M` rows of activations from `first` on. Which columns these are depends on `M`: they lie apart for
+/// one row, which is bound by memory.
 ///
 /// # Safety
 /// The machine must have what [`available`] asks for; `first + M` must not exceed the rows of `x`, which must be rounded
@@ -35,18 +38,18 @@ pub(crate) fn available() -> bool {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn rows<const M: usize>(
     matrix: &Matrix<'_>,
-    columns: Range<usize>,
+    tile: usize,
     x: &Activations,
     first: usize,
     out: &Out,
 ) {
-    // SAFETY: the caller's promise; the range is of columns, whose rows are whole blocks of `k`.
+    // SAFETY: the caller's promise; the columns are of the matrix, whose rows are whole blocks of `k`.
     unsafe {
         match matrix.kind() {
-            Kind::F32 => float_rows::<0, M>(matrix, columns, x, first, out),
-            Kind::F16 => float_rows::<1, M>(matrix, columns, x, first, out),
-            Kind::Bf16 => float_rows::<2, M>(matrix, columns, x, first, out),
-            kind => with_kind!(kind, quantised_rows[M](matrix, columns, x, first, out)),
+            Kind::F32 => float_rows::<0, M>(matrix, tile, x, first, out),
+            Kind::F16 => float_rows::<1, M>(matrix, tile, x, first, out),
+            Kind::Bf16 => float_rows::<2, M>(matrix, tile, x, first, out),
+            kind => with_kind!(kind, quantised_rows[M](matrix, tile, x, first, out)),
         }
     }
 }
@@ -56,22 +59,37 @@ pub(crate) unsafe fn rows<const M: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn quantised_rows<const K: u8, const M: usize>(
     matrix: &Matrix<'_>,
-    columns: Range<usize>,
+    tile: usize,
     x: &Activations,
     first: usize,
     out: &Out,
 ) {
-    for (column, rows) in fours(matrix, columns.clone()) {
-        let target = Target::new(matrix, column, columns.end, out);
-        // SAFETY: the caller's promise; the activations have as many blocks as a row.
-        unsafe {
-            four::<K, M>(&rows, x, first, &target);
+    let rows = file_rows(matrix);
+    if M == 1 {
+        for columns in Columns::apart(matrix.n(), tile) {
+            let (rows, target) = (rows(columns), Target::new(matrix, columns, out));
+            // SAFETY: the caller's promise; the activations have as many blocks as a row.
+            unsafe {
+                match K {
+                    Q6K => four::<K, 1, AHEAD_APART>(&rows, x, first, &target),
+                    _ => one::<K>(&rows, x, first, &target),
+                }
+            }
         }
+        return;
+    }
+    for columns in Columns::of(beside(matrix.n(), tile)) {
+        let (rows, target) = (rows(columns), Target::new(matrix, columns, out));
+        // SAFETY: as above.
+        unsafe { four::<K, M, AHEAD>(&rows, x, first, &target) };
     }
 }
 
-/// So many bytes before they are needed, weights are asked for; measured with `examples/speed.rs`.
+/// So many bytes before they are needed, weights are asked for; measured with `examples/speed.rs` and `engine`'s
+/// `examples/measure.rs`.
 const AHEAD: usize = 4096;
+/// The same where four rows lie apart.
+const AHEAD_APART: usize = 1024;
 
 /// Four rows as they lie in the file.
 struct FileRows {
@@ -79,20 +97,16 @@ struct FileRows {
     blocks: usize,
 }
 
-/// The fours of rows of some columns, each with its first column; in the place of rows that are not among them stands the last
-/// one that is.
+/// Gives the rows of columns.
 #[inline(always)]
-fn fours<'a>(
-    matrix: &Matrix<'a>,
-    columns: Range<usize>,
-) -> impl Iterator<Item = (usize, FileRows)> + use<'a> {
-    let (rows, count, blocks) = (matrix.rows(columns.clone()), columns.len(), matrix.k() / 32);
-    let size = rows.len() / count.max(1);
-    (0..count).step_by(FOUR).map(move |from| {
-        // No bound is exceeded, as the whole was checked.
-        let start = |number: usize| rows.as_ptr().wrapping_add((from + number).min(count - 1) * size);
-        (columns.start + from, FileRows { starts: [start(0), start(1), start(2), start(3)], blocks })
-    })
+fn file_rows(matrix: &Matrix<'_>) -> impl Fn(Columns) -> FileRows {
+    // Asked once: it takes a division.
+    let (from, size, blocks) =
+        (matrix.bytes().as_ptr(), matrix.kind().row_bytes(matrix.k()), matrix.k() / 32);
+    move |columns| {
+        // No bound is exceeded, as the whole was checked, and in the place of columns that are not there stands the first.
+        FileRows { starts: columns.padded().map(|column| from.wrapping_add(column * size)), blocks }
+    }
 }
 
 impl FileRows {
@@ -102,7 +116,7 @@ impl FileRows {
     /// The machine must have what [`available`] asks for; there must be as many, of the format `K`.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn eight<const K: u8>(&self, row: usize, number: usize) -> Eight {
+    unsafe fn eight<const K: u8, const AHEAD: usize>(&self, row: usize, number: usize) -> Eight {
         // SAFETY: the caller's promise.
         unsafe {
             let at = self.starts.get_unchecked(row).add(unpack::bytes(K, number * 8));
@@ -166,7 +180,7 @@ unsafe fn eight<const F: u8>(at: *const u8) -> __m256 {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn float_rows<const F: u8, const M: usize>(
     matrix: &Matrix<'_>,
-    columns: Range<usize>,
+    tile: usize,
     x: &Activations,
     first: usize,
     out: &Out,
@@ -174,7 +188,7 @@ unsafe fn float_rows<const F: u8, const M: usize>(
     let k = x.k();
     let size = matrix.kind().block().1;
     let whole = k / 8 * 8;
-    for column in columns {
+    for column in Columns::apart(matrix.n(), tile).flat_map(Columns::each) {
         let row = matrix.row(column);
         let mut sums = [_mm256_setzero_ps(); M];
         for at in (0..whole).step_by(8) {

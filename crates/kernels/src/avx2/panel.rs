@@ -8,10 +8,11 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::four::{FOUR, Target, with};
+use super::four::{Target, with};
 use super::unpack::Eight;
-use super::{FileRows, fours};
+use super::{AHEAD, FileRows, file_rows};
 use crate::activations::{Activations, ROWS, turn};
+use crate::columns::{Columns, FOUR};
 use crate::kinds::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, with_kind};
 use crate::matmul::{Matrix, Out};
 
@@ -61,13 +62,14 @@ unsafe fn fill_and_multiply<const K: u8>(
     let blocks = x.k() / 32;
     panel.clear();
     panel.resize(columns.len().div_ceil(FOUR) * blocks, Block::NOTHING);
-    for (four, (_, rows)) in panel.chunks_exact_mut(blocks).zip(fours(matrix, columns.clone())) {
+    let rows = file_rows(matrix);
+    for (four, columns) in panel.chunks_exact_mut(blocks).zip(Columns::of(columns.clone())) {
         // SAFETY: the caller's promise.
-        unsafe { fill::<K>(four, &rows) };
+        unsafe { fill::<K>(four, &rows(columns)) };
     }
     for first in (0..x.rows()).step_by(ROWS) {
-        for (four, column) in panel.chunks_exact(blocks).zip(columns.clone().step_by(FOUR)) {
-            let target = Target::new(matrix, column, columns.end, out);
+        for (four, columns) in panel.chunks_exact(blocks).zip(Columns::of(columns.clone())) {
+            let target = Target::new(matrix, columns, out);
             // SAFETY: the caller's promise; rows that are missing in a group are there, and are not written.
             unsafe {
                 match x.rows() - first {
@@ -91,7 +93,7 @@ unsafe fn fill<const K: u8>(four: &mut [Block], rows: &FileRows) {
     unsafe {
         for number in 0..eights {
             for row in 0..FOUR {
-                let eight = Apart::new(&rows.eight::<K>(row, number));
+                let eight = Apart::new(&rows.eight::<K, AHEAD>(row, number));
                 for lane in 0..8 {
                     eight.put(lane, &mut four[turn(number * 8 + lane, blocks)], row);
                 }
