@@ -126,11 +126,12 @@ test('the lines of the connect card work as they are shown', async ({ page, open
   const curl = await page.locator('#snippet-curl').innerText();
   const asked = spawnSync('bash', ['-c', curl], { encoding: 'utf8', timeout: 50_000 });
   expect(asked.status, asked.stderr).toBe(0);
-  expect(JSON.parse(asked.stdout).choices[0].message.content).toMatch(/\w/);
+  // The model chooses its words, and has answered with nothing but emoji.
+  expect(JSON.parse(asked.stdout).choices[0].message.content).toMatch(/\S/);
   const python = await page.locator('#snippet-python').innerText();
   const run = spawnSync(process.env.INNKEEPER_PYTHON ?? 'python3', ['-c', python], { encoding: 'utf8', timeout: 50_000 });
   expect(run.status, run.stderr).toBe(0);
-  expect(run.stdout).toMatch(/\w/);
+  expect(run.stdout).toMatch(/\S/);
   await page.goto(`${server.url}/`);
   await expect(rowIn(page, 'ready')).toBeVisible();
 });
