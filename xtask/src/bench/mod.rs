@@ -21,7 +21,7 @@ use self::{
     report::{Report, Whose},
     side::{Kind, Setting, Side},
 };
-use crate::{models, places::Places, processes::now, steps::Steps, tool::Tool};
+use crate::{models, places::Places, processes::now, product, steps::Steps, tool::Tool};
 
 /// What to measure against, and how long.
 #[derive(Debug, clap::Args)]
@@ -59,10 +59,9 @@ struct Plan {
     rounds: u32,
 }
 
-/// Measures and prints.
+/// Builds what is not up to date, so that no older program is measured; then measures and prints.
 pub(crate) fn all(places: &Places, steps: &mut Steps, options: &Options) -> Result<()> {
-    let program = places.program();
-    anyhow::ensure!(program.is_file(), "there is no {}: run `cargo xtask build` first", program.display());
+    let program = product::build(places, steps)?;
     let models = match &options.model {
         Some(file) => shelf_of_one(places, file)?,
         None => models::for_tests(places, &program, steps)?,
