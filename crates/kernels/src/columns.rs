@@ -48,11 +48,6 @@ impl Columns {
     pub(crate) fn padded(self) -> [usize; FOUR] {
         std::array::from_fn(|at| self.first + if at < self.count { at * self.step } else { 0 })
     }
-
-    /// The columns.
-    pub(crate) fn each(self) -> impl Iterator<Item = usize> {
-        (0..self.count).map(move |at| self.first + at * self.step)
-    }
 }
 
 #[cfg(test)]
@@ -61,11 +56,15 @@ mod tests {
 
     use super::*;
 
+    fn each(columns: Columns) -> impl Iterator<Item = usize> {
+        (0..columns.count).map(move |at| columns.first + at * columns.step)
+    }
+
     proptest! {
         #[test]
         fn tiles_have_every_column_once_beside_each_other_or_apart(n in 1usize..400) {
-            let mut near: Vec<usize> = (0..tiles(n)).flat_map(|tile| Columns::of(beside(n, tile))).flat_map(Columns::each).collect();
-            let mut far: Vec<usize> = (0..tiles(n)).flat_map(|tile| Columns::apart(n, tile)).flat_map(Columns::each).collect();
+            let mut near: Vec<usize> = (0..tiles(n)).flat_map(|tile| Columns::of(beside(n, tile))).flat_map(each).collect();
+            let mut far: Vec<usize> = (0..tiles(n)).flat_map(|tile| Columns::apart(n, tile)).flat_map(each).collect();
             near.sort_unstable();
             far.sort_unstable();
             prop_assert_eq!(&near, &(0..n).collect::<Vec<_>>());
@@ -75,7 +74,7 @@ mod tests {
         #[test]
         fn what_stands_for_a_column_that_is_not_there_is(n in 1usize..400, tile in 0usize..25) {
             for columns in Columns::apart(n, tile) {
-                prop_assert!(columns.padded().iter().all(|column| columns.each().any(|there| there == *column)));
+                prop_assert!(columns.padded().iter().all(|column| each(columns).any(|there| there == *column)));
             }
         }
     }

@@ -29,8 +29,8 @@ pub(crate) fn available() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// The columns of a tile by `M` rows of activations from `first` on. Which columns these are depends on `M`: they lie apart for
-/// one row, which is bound by memory.
+/// The columns of a tile by `M` rows of activations from `first` on. Which columns these are depends on the format and `M`:
+/// those of a quantised one by one row lie apart, since memory is what they wait for.
 ///
 /// # Safety
 /// The machine must have what [`available`] asks for; `first + M` must not exceed the rows of `x`, which must be rounded
@@ -188,7 +188,7 @@ unsafe fn float_rows<const F: u8, const M: usize>(
     let k = x.k();
     let size = matrix.kind().block().1;
     let whole = k / 8 * 8;
-    for column in Columns::apart(matrix.n(), tile).flat_map(Columns::each) {
+    for column in beside(matrix.n(), tile) {
         let row = matrix.row(column);
         let mut sums = [_mm256_setzero_ps(); M];
         for at in (0..whole).step_by(8) {
