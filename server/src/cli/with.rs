@@ -53,13 +53,14 @@ pub(crate) fn run(arguments: &Arguments, _out: &mut Output) -> Result<(), Troubl
         return Err(Trouble::Failed("The server let go of the model at once.".to_owned()));
     }
     let Some((program, rest)) = arguments.command.split_first() else { return Ok(()) };
+    // Before the command is there: what is typed once it has begun must not end this process.
+    let _deaf = leave_the_keyboard_to_the_command();
     let mut child = Command::new(program)
         .args(rest)
         .env("INNKEEPER_BASE_URL", client.server())
         .env("INNKEEPER_MODEL", arguments.model.as_str())
         .spawn()
         .map_err(|error| Trouble::Failed(format!("{} cannot be started: {error}.", program.display())))?;
-    let _deaf = leave_the_keyboard_to_the_command();
     // Reading keeps the connection alive; it ends with this process, and the lease goes back with it.
     let model = arguments.model.clone();
     let listening = move || {
