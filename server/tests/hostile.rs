@@ -81,7 +81,7 @@ impl Rig {
     fn new(folder: &std::path::Path) -> Self {
         let program =
             WorkerProgram { path: env!("CARGO_BIN_EXE_innkeeper").into(), args: vec!["worker".into()] };
-        let config = Config { program, build: env!("CARGO_PKG_VERSION").into(), threads: 1 };
+        let config = Config { program, build: env!("CARGO_PKG_VERSION").into(), threads: 1, spare: false };
         let files = Arc::new(Files::default());
         let run = RunDir::lock(folder).unwrap();
         let supervisor = Supervisor::new(config, run, files.clone(), Arc::new(NoProbe)).unwrap();

@@ -30,7 +30,7 @@ fn main() {
     let (threads, prompt, answer, sequences) = (number(2, 2), number(3, 256), number(4, 128), number(5, 1));
     let role = FileRole::Gguf { part: 0 };
     let files = vec![ModelFile { role, file: File::open(&arguments[1]).unwrap() }];
-    let order = Load { files: vec![role], context: None, threads };
+    let order = Load { model: String::new(), files: vec![role], context: None, threads };
     let start = Instant::now();
     let (mut model, ready) = ModelLoader.load(files, &order, &mut |_, _, _| {}).unwrap();
     println!("{}: context {}, threads {}", ready.served_by, ready.context, ready.threads);

@@ -4,7 +4,7 @@
 //! life cycle. A frame that breaks a rule is an error that its reader answers by ending the other side.
 
 /// The protocol this build speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 pub mod blocking;
 mod frame;

@@ -39,6 +39,8 @@ pub struct Order {
 /// Load the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
+    /// Its name, for whoever looks at the system's list of processes.
+    pub model: String,
     /// The files.
     pub files: Vec<FileRole>,
     /// Positions a sequence may have; `None`: what the file says, at most 8192.

@@ -51,8 +51,9 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
     prop_oneof![
         hello.prop_map(|(protocol, build, nonce)| ToWorker::Hello(Hello { protocol, build, nonce })),
         vec(role(), 0..3).prop_map(|files| ToWorker::Inspect(Order { files })),
-        (vec(role(), 0..3), option::of(any::<u32>()), any::<u32>())
-            .prop_map(|(files, context, threads)| ToWorker::Load(Load { files, context, threads })),
+        (".*", vec(role(), 0..3), option::of(any::<u32>()), any::<u32>()).prop_map(
+            |(model, files, context, threads)| ToWorker::Load(Load { model, files, context, threads })
+        ),
         generate(),
         (any::<u64>(), vec(".*", 0..4)).prop_map(|(id, texts)| ToWorker::Embed(Embed { id, texts })),
         any::<(u64, u32)>().prop_map(|(id, tokens)| ToWorker::Credit { id, tokens }),

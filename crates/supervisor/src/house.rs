@@ -18,6 +18,7 @@ use crate::{
     inbox::Inbox,
     log::Logs,
     run_dir::{Intent, RunDir},
+    spare::Spare,
     spawn::Spawner,
 };
 
@@ -73,7 +74,7 @@ impl Control {
 pub(crate) struct Lives {
     pub(crate) closed: bool,
     pub(crate) by_epoch: HashMap<Epoch, Arc<Control>>,
-    /// Processes that are not reaped, those that look into files included.
+    /// Processes that are not reaped, those without a model included.
     pub(crate) pids: BTreeSet<u32>,
 }
 
@@ -85,9 +86,10 @@ pub(crate) struct House {
     pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) spawner: Spawner,
+    pub(crate) spare: Spare,
     pub(crate) _orphans: AbortOnDropHandle<()>,
     pub(crate) logs: Logs,
-    /// Ends those that look into files; the others are ended by their controls.
+    /// Ends those that look into files, and the one that waits; the others are ended by their controls.
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) runtime: Handle,

@@ -19,6 +19,7 @@ mod process;
 mod procfs;
 mod requests;
 mod run_dir;
+mod spare;
 mod spawn;
 mod supervisor;
 mod watch;

@@ -14,6 +14,7 @@ use crate::{
     inbox::Taken,
     line::Step,
     requests::{Requests, refusal},
+    spare::Loading,
     watch::Work,
     worker::{Gone, Worker, hand_over, intent},
 };
@@ -41,8 +42,8 @@ pub(crate) struct Life {
 impl Life {
     /// From the order to `Released`.
     pub(crate) async fn live(self) {
-        let release = match self.spawn().await {
-            Ok(worker) => Box::pin(self.live_with(worker)).await,
+        let release = match self.start().await {
+            Ok((worker, loading)) => Box::pin(self.live_with(worker, loading)).await,
             Err(End::Asked) => nothing_to_release(),
             Err(End::Failed(cause)) => {
                 self.fail(cause.problem(&[]), Vec::new());
@@ -54,27 +55,40 @@ impl Life {
         self.tell(News::Released(release));
     }
 
-    async fn spawn(&self) -> Result<Worker, End> {
+    /// A worker: the one that waits, or a new one.
+    async fn start(&self) -> Result<(Worker, Option<Loading>), End> {
         if self.control.how() > Stop::No {
             return Err(End::Asked);
         }
+        let (mut worker, loading) = match self.house.spare.take().await {
+            Some((mut worker, loading)) => {
+                worker.adopt(&self.house, &self.order.model, self.order.epoch).await;
+                (worker, Some(loading))
+            }
+            None => (self.spawn().await?, None),
+        };
+        worker.listen(&self.house, self.house.logs.of(&self.order.model));
+        self.tell(News::Spawned { pid: worker.pid() });
+        Ok((worker, loading))
+    }
+
+    async fn spawn(&self) -> Result<Worker, End> {
         let spawn = async {
             let intent = intent(self.order.model.as_str(), self.order.epoch.0)?;
             let given_up = self.control.asked_to_end(Stop::Ladder);
-            Worker::spawn(&self.house, intent, self.house.logs.of(&self.order.model), given_up).await
+            Worker::spawn(&self.house, intent, given_up).await
         };
         let failed = |error| match self.control.how() {
             Stop::No => End::Failed(Cause::NotSpawned(error)),
             _ => End::Asked,
         };
-        let worker = spawn.await.map_err(failed)?;
-        self.tell(News::Spawned { pid: worker.pid() });
-        Ok(worker)
+        spawn.await.map_err(failed)
     }
 
-    async fn live_with(&self, mut worker: Worker) -> Release {
+    async fn live_with(&self, mut worker: Worker, loading: Option<Loading>) -> Release {
         let mut requests = Requests::default();
         let loaded = self.load(&mut worker).await;
+        drop(loading);
         let is_ready = loaded.is_ok();
         let end = match loaded {
             Ok(()) => self.serve(&mut worker, &mut requests).await,
@@ -125,7 +139,12 @@ impl Life {
             Err(_) => Err(shelf_stands()),
         };
         let (files, descriptors) = hand_over(opened.map_err(Cause::Refused)?);
-        let load = Load { files, context: self.order.context, threads: self.house.threads };
+        let load = Load {
+            model: self.order.model.to_string(),
+            files,
+            context: self.order.context,
+            threads: self.house.threads,
+        };
         worker.line.say(&ToWorker::Load(load), descriptors).map_err(Cause::Wire)?;
         let ready = loop {
             match worker.line.next(Work::Load).await {
@@ -149,7 +168,7 @@ impl Life {
             device: ready.device.clone(),
             threads: ready.threads,
             context: ready.context,
-            sandbox: worker.sandbox.clone(),
+            sandbox: worker.sandbox.clone().unwrap_or_default(),
             served_by: ready.served_by.clone(),
             memory: worker.measure(&self.house).await,
         };

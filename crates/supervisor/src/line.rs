@@ -54,6 +54,30 @@ impl Line {
         Ok((Self { reader, writer, process, watch, kills, tick, closed: None }, spawned.stderr))
     }
 
+    /// Begins anew, for a worker that has waited: what happened meanwhile is no matter of its model.
+    pub(crate) fn begin(&mut self) {
+        (self.watch, self.kills) = (Watch::default(), Kills::new(procfs::oom_kills()));
+        self.tick.reset();
+    }
+
+    /// Whether the worker answers a ping in this time.
+    pub(crate) async fn answers(&mut self, most: Duration) -> bool {
+        if self.say(&ToWorker::Ping { n: 0 }, Vec::new()).is_err() {
+            return false;
+        }
+        let answer = async {
+            loop {
+                tokio::select! {
+                    received = self.reader.receive() => {
+                        return matches!(received, Ok(Some(FromWorker::Pong { .. })));
+                    }
+                    flushed = self.writer.flush(), if !self.writer.is_empty() => if flushed.is_err() { return false },
+                }
+            }
+        };
+        timeout(most, answer).await.unwrap_or(false)
+    }
+
     /// Queues a message. Those that are built here are small; a request's frame comes ready-made.
     pub(crate) fn say(&mut self, message: &ToWorker, descriptors: Vec<OwnedFd>) -> Result<(), WireError> {
         debug_assert_eq!(message.descriptors(), descriptors.len());

@@ -55,7 +55,11 @@ pub enum LockError {
 /// A worker as it stands on record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Intent {
+    /// Empty: it has none.
     pub(crate) model: String,
+    /// It is started ahead, and has no model yet.
+    #[serde(default)]
+    pub(crate) waits: bool,
     pub(crate) nonce: String,
     pub(crate) epoch: u64,
     /// `None`: not spawned yet, or the server died in between.
@@ -67,7 +71,7 @@ pub(crate) struct Intent {
 /// A worker that an earlier server left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reclaimed {
-    /// Of which model; empty: it was only looking into a file.
+    /// Of which model; empty: it was only looking into a file, or waited for a model.
     pub model: String,
     /// Its process.
     pub pid: u32,
@@ -297,7 +301,7 @@ mod tests {
     }
 
     fn intent(nonce: &str, pid: Option<u32>, start_time: Option<u64>) -> Intent {
-        Intent { model: "smollm2".into(), nonce: nonce.into(), epoch: 3, pid, start_time }
+        Intent { model: "smollm2".into(), waits: false, nonce: nonce.into(), epoch: 3, pid, start_time }
     }
 
     #[test]

@@ -187,6 +187,12 @@ fn spawn(program: &WorkerProgram, threads: u32, run: &RunDir, mut intent: Intent
     Ok(spawned)
 }
 
+/// The model as the system's list of processes shows it. One that waits for its model has room for any name there.
+fn shown(intent: &Intent) -> String {
+    const LONGEST_NAME: usize = 128;
+    if intent.waits { format!("{:LONGEST_NAME$}", "(none yet)") } else { intent.model.clone() }
+}
+
 fn start_process(program: &WorkerProgram, threads: u32, intent: &Intent) -> io::Result<Spawned> {
     let (ours, theirs) = UnixStream::pair()?;
     let (mark, nonce) = mark(&intent.nonce);
@@ -194,7 +200,7 @@ fn start_process(program: &WorkerProgram, threads: u32, intent: &Intent) -> io::
     command
         .arg0("innkeeper")
         .args(&program.args)
-        .args(["--model", &intent.model, "--nonce", &intent.nonce])
+        .args(["--nonce", &intent.nonce, "--model", &shown(intent)])
         .env_clear()
         .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("RAYON_NUM_THREADS", threads.to_string())
@@ -302,7 +308,14 @@ mod tests {
     }
 
     fn intent(nonce: &str) -> Intent {
-        Intent { model: "model".into(), nonce: nonce.into(), epoch: 1, pid: None, start_time: None }
+        Intent {
+            model: "model".into(),
+            waits: false,
+            nonce: nonce.into(),
+            epoch: 1,
+            pid: None,
+            start_time: None,
+        }
     }
 
     #[tokio::test]

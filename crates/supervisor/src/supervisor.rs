@@ -5,7 +5,11 @@ use std::{io, sync::Arc, time::Duration};
 use link::{Facts, FromWorker, Order, ToWorker};
 use manager::ports::{Epoch, Launcher, ModelFile, NewsDesk, Probe, Shelf, StartOrder, StopOrder};
 use protocol::{Code, ModelId, Problem};
-use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    time::timeout,
+};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -18,10 +22,11 @@ use crate::{
     house::{Control, House, Lives, Stop},
     life::Life,
     line::Step,
-    log::{Follower, Logs, Ring},
+    log::{Follower, Logs},
     orphans,
     requests::refusal,
     run_dir::RunDir,
+    spare::{self, Spare},
     spawn::{Spawner, WorkerProgram, end_unborn},
     watch::Work,
     worker::{Worker, hand_over, intent},
@@ -39,12 +44,16 @@ pub struct Config {
     pub build: String,
     /// Compute threads of each worker, at least 1.
     pub threads: u32,
+    /// Whether a worker is started ahead and waits for the next load.
+    pub spare: bool,
 }
 
 /// Spawns, watches and ends workers. Clones are the same supervisor.
 #[derive(Clone)]
 pub struct Supervisor {
     house: Arc<House>,
+    /// Keeps a worker waiting as long as anybody may order a load.
+    _spare: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl Supervisor {
@@ -59,13 +68,13 @@ impl Supervisor {
         shelf: Arc<dyn Shelf>,
         probe: Arc<dyn Probe>,
     ) -> io::Result<Self> {
-        let Config { program, build, threads } = config;
+        let Config { program, build, threads, spare } = config;
         let (run, threads) = (Arc::new(run), threads.max(1));
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let spawner = Spawner::start(program, threads, Arc::clone(&run))?;
         // Ends with the house, and so is no task that a shutdown would wait for.
         let orphans = AbortOnDropHandle::new(Handle::current().spawn(orphans::reap(orphans::listen()?)));
-        let house = House {
+        let house = Arc::new(House {
             build,
             threads,
             cores: Cores::new(threads),
@@ -73,14 +82,22 @@ impl Supervisor {
             shelf,
             probe,
             spawner,
+            spare: Spare::new(),
             _orphans: orphans,
             logs: Logs::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             lives: Lives::default().into(),
-        };
-        Ok(Self { house: Arc::new(house) })
+        });
+        let keep = |house: Arc<House>| async move { spare::keep(&house).await };
+        let spare = spare.then(|| house.tasks.spawn_on(keep(Arc::clone(&house)), &house.runtime));
+        Ok(Self { house, _spare: spare.map(|task| Arc::new(AbortOnDropHandle::new(task))) })
+    }
+
+    /// The process that was started ahead, while it waits.
+    pub fn spare(&self) -> watch::Receiver<Option<u32>> {
+        self.house.spare.pid()
     }
 
     /// What is in a model's files, by a short-lived worker; at most 10 s.
@@ -182,12 +199,13 @@ impl Launcher for Supervisor {
 /// Answers once the worker is reaped, or is known to be stuck; then the reaping goes on.
 async fn inspect(house: &House, files: Vec<ModelFile>, answer: oneshot::Sender<Result<Facts, Problem>>) {
     let given_up = house.closing.cancelled();
-    let spawn = async { Worker::spawn(house, intent("", 0)?, Arc::new(Ring::default()), given_up).await };
+    let spawn = async { Worker::spawn(house, intent("", 0)?, given_up).await };
     // Whoever asked may have gone.
     let mut worker = match spawn.await {
         Ok(worker) => worker,
         Err(error) => return drop(answer.send(Err(Cause::NotSpawned(error).problem(&[])))),
     };
+    worker.listen(house, Arc::default());
     let asked = tokio::select! {
         asked = timeout(INSPECT, ask_for_facts(house, &mut worker, files)) => Some(asked),
         () = house.closing.cancelled() => None,

@@ -3,8 +3,8 @@
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use link::{FileRole, FromWorker, ToWorker};
-use manager::ports::{Measured, ModelFile, ModelFileRole, Release};
-use protocol::Method;
+use manager::ports::{Epoch, Measured, ModelFile, ModelFileRole, Release};
+use protocol::{Method, ModelId};
 use rustix::process::Signal;
 use tokio::{
     task::JoinHandle,
@@ -19,6 +19,7 @@ use crate::{
     line::{Line, Step},
     log::{self, Ring},
     process::Death,
+    procfs,
     run_dir::Intent,
     spawn::new_nonce,
     watch::Work,
@@ -43,8 +44,11 @@ const LAST_LINES: Duration = Duration::from_millis(250);
 /// A worker that has said hello.
 pub(crate) struct Worker {
     pub(crate) line: Line,
-    pub(crate) sandbox: String,
+    /// What confines it, once it has said hello.
+    pub(crate) sandbox: Option<String>,
     intent: Intent,
+    /// Its words, until somebody listens.
+    stderr: Option<OwnedFd>,
     ring: Arc<Ring>,
     log_mark: usize,
     /// Until it has been waited for.
@@ -60,7 +64,13 @@ pub(crate) struct Gone {
 
 /// An intent to spawn, under a nonce of its own.
 pub(crate) fn intent(model: &str, epoch: u64) -> std::io::Result<Intent> {
-    Ok(Intent { model: model.to_owned(), nonce: new_nonce()?, epoch, pid: None, start_time: None })
+    let (model, nonce) = (model.to_owned(), new_nonce()?);
+    Ok(Intent { model, waits: false, nonce, epoch, pid: None, start_time: None })
+}
+
+/// The same for one that is started ahead.
+pub(crate) fn waiting() -> std::io::Result<Intent> {
+    Ok(Intent { waits: true, ..intent("", 0)? })
 }
 
 impl Worker {
@@ -68,39 +78,65 @@ impl Worker {
     pub(crate) async fn spawn(
         house: &House,
         intent: Intent,
-        ring: Arc<Ring>,
         given_up: impl Future<Output = ()>,
     ) -> std::io::Result<Self> {
-        let log_mark = ring.end();
         let spawned = house.spawner.spawn(intent.clone(), given_up).await?;
         let (line, stderr) = Line::new(spawned).inspect_err(|_| house.run.erase(&intent.nonce))?;
         house.lives().pids.insert(line.process.pid());
-        let draining = log::drain(stderr, Arc::clone(&ring));
-        let log = house.tasks.spawn_on(
-            async {
-                if let Err(error) = draining.await {
-                    tracing::warn!(%error, "a worker's log cannot be read");
-                }
-            },
-            &house.runtime,
-        );
         Ok(Self {
             line,
-            sandbox: String::new(),
+            sandbox: None,
             intent,
-            ring,
-            log_mark,
-            log: Some(log),
+            stderr: Some(stderr),
+            ring: Arc::default(),
+            log_mark: 0,
+            log: None,
             held: Held::default(),
         })
+    }
+
+    /// Keeps its words in this ring from here on.
+    pub(crate) fn listen(&mut self, house: &House, ring: Arc<Ring>) {
+        let Some(stderr) = self.stderr.take() else { return };
+        self.log_mark = ring.end();
+        self.ring = Arc::clone(&ring);
+        let draining = log::drain(stderr, ring);
+        let drained = async {
+            if let Err(error) = draining.await {
+                tracing::warn!(%error, "a worker's log cannot be read");
+            }
+        };
+        self.log = Some(house.tasks.spawn_on(drained, &house.runtime));
+    }
+
+    /// Gives one that was started ahead its model. From here on it is this instance's, like any other.
+    pub(crate) async fn adopt(&mut self, house: &House, model: &ModelId, epoch: Epoch) {
+        let intent = Intent {
+            model: model.to_string(),
+            waits: false,
+            epoch: epoch.0,
+            pid: Some(self.pid()),
+            start_time: procfs::stat(self.pid()).map(|stat| stat.start_time),
+            ..self.intent.clone()
+        };
+        self.intent = intent.clone();
+        let run = Arc::clone(&house.run);
+        // The record that it has finds it too, and only does not know for what it ran.
+        if let Some(Err(error)) = house.blocking(move || run.record(&intent)).await {
+            tracing::warn!(%error, "the record of a worker cannot be given its model's name");
+        }
+        self.line.begin();
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.line.process.pid()
     }
 
-    /// Both hellos, and what confines it.
+    /// Both hellos, and what confines it; of one that was started ahead they are long said.
     pub(crate) async fn greet(&mut self, house: &House) -> Result<(), Cause> {
+        if self.sandbox.is_some() {
+            return Ok(());
+        }
         let ours = house.hello(&self.intent);
         self.line.say(&ToWorker::Hello(ours.clone()), Vec::new()).map_err(Cause::Wire)?;
         let deadline = Instant::now() + HELLO;
@@ -119,7 +155,7 @@ impl Worker {
         }
         match next().await? {
             Step::Said(FromWorker::Confined { sandbox }) => {
-                self.sandbox = sandbox;
+                self.sandbox = Some(sandbox);
                 Ok(())
             }
             other => Err(self.cause_of(other)),
@@ -180,6 +216,17 @@ impl Worker {
             () = control.asked_to_end(Stop::AtOnce) => {}
         }
         self.held = std::mem::take(&mut self.held).of_another_moment();
+    }
+
+    /// Ends one that has no model, at once. Returns its last words.
+    pub(crate) async fn dismiss(mut self, house: &House) -> Vec<String> {
+        let ring = Arc::<Ring>::default();
+        self.listen(house, Arc::clone(&ring));
+        let at_once = Control::new();
+        at_once.end(Stop::AtOnce);
+        let stuck = |pid| tracing::error!(pid, "a worker without a model cannot be killed");
+        self.end(house, &at_once, stuck).await;
+        ring.all()
     }
 
     /// The ladder, then the reaping, then the look at what is left. `stuck` is called if even SIGKILL does not end it;

@@ -13,18 +13,31 @@ use crate::{
     peak::Peak,
     port::{Engine, Loader, ModelFile, Refusal},
     serving::{Say, Serving, error},
+    title::Title,
 };
 
 type Orders = Receiver<Received<ToWorker>>;
 
 /// Until the process ends. A panic ends it, with the panic's message as the last line of the log.
-pub(crate) fn run<L: Loader>(loader: &L, orders: &Orders, outbox: &Outbox, pulse: &Pulse, peak: Peak) -> ! {
+pub(crate) fn run<L: Loader>(
+    loader: &L,
+    orders: &Orders,
+    outbox: &Outbox,
+    pulse: &Pulse,
+    (title, peak): (Title, Peak),
+) -> ! {
     let _leave = leave::WithThread;
-    let engine = until_loaded(loader, orders, outbox, pulse);
+    let engine = until_loaded(loader, orders, outbox, pulse, &title);
     serve(Serving::new(engine), orders, outbox, pulse, peak)
 }
 
-fn until_loaded<L: Loader>(loader: &L, orders: &Orders, outbox: &Outbox, pulse: &Pulse) -> L::Engine {
+fn until_loaded<L: Loader>(
+    loader: &L,
+    orders: &Orders,
+    outbox: &Outbox,
+    pulse: &Pulse,
+    title: &Title,
+) -> L::Engine {
     loop {
         let Received { message, descriptors } = orders.recv().unwrap_or_else(|_| leave::now(0));
         let files = |roles: &[FileRole]| -> Vec<ModelFile> {
@@ -36,10 +49,13 @@ fn until_loaded<L: Loader>(loader: &L, orders: &Orders, outbox: &Outbox, pulse: 
                 Ok(facts) => FromWorker::Facts(facts),
                 Err(refusal) => refused(None, refusal),
             },
-            ToWorker::Load(order) => match load(loader, files(&order.files), &order, outbox, pulse) {
-                Ok(engine) => return engine,
-                Err(refusal) => refused(None, refusal),
-            },
+            ToWorker::Load(order) => {
+                title.set(&order.model);
+                match load(loader, files(&order.files), &order, outbox, pulse) {
+                    Ok(engine) => return engine,
+                    Err(refusal) => refused(None, refusal),
+                }
+            }
             ToWorker::Generate(request) => error(Some(request.id), nothing_loaded()),
             ToWorker::Embed(order) => error(Some(order.id), nothing_loaded()),
             // Of a request or a session that cannot be.

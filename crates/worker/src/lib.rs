@@ -12,6 +12,7 @@ mod peak;
 pub mod port;
 mod sandbox;
 mod serving;
+mod title;
 
 use link::{FromWorker, Hello};
 
@@ -32,6 +33,7 @@ pub fn main(loader: impl port::Loader, build: &str, args: impl IntoIterator<Item
         log("This is how Innkeeper starts its own workers; it is of no use otherwise.");
         leave::now(exit::USAGE)
     };
+    let title = title::Title::find();
     // Sandbox first: a thread that is started before it would stay outside.
     let (sandbox, peak) = sandbox::confine();
     let hello = Hello { protocol: link::PROTOCOL, build: build.to_owned(), nonce };
@@ -39,7 +41,7 @@ pub fn main(loader: impl port::Loader, build: &str, args: impl IntoIterator<Item
         Ok((outbox, orders, pulse)) => {
             outbox.say(&FromWorker::Hello(hello));
             outbox.say(&FromWorker::Confined { sandbox: sandbox.words() });
-            engine_loop::run(&loader, &orders, &outbox, &pulse, peak)
+            engine_loop::run(&loader, &orders, &outbox, &pulse, (title, peak))
         }
         Err(error) => {
             log(&format!("The worker cannot start its threads: {error}."));

@@ -39,7 +39,8 @@ pub(crate) fn minilm() -> Vec<ModelFile> {
 }
 
 pub(crate) fn load(files: Vec<ModelFile>, context: Option<u32>, threads: u32) -> (LoadedModel, Ready) {
-    let order = Load { files: files.iter().map(|file| file.role).collect(), context, threads };
+    let order =
+        Load { model: String::new(), files: files.iter().map(|file| file.role).collect(), context, threads };
     ModelLoader.load(files, &order, &mut |_, _, _| {}).expect("the model loads")
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "this is the harness of its own tests")]
 
+mod ahead;
 mod ballast;
 mod cycles;
 mod ends;
@@ -57,6 +58,15 @@ const TESTS: &[(&str, fn())] = tests![
     loads::a_look_whose_worker_was_killed_says_nothing_about_the_file,
     loads::a_look_that_takes_too_long_says_nothing_about_the_file,
     loads::a_look_that_takes_long_is_ended_when_the_server_stops,
+    ahead::a_load_takes_the_worker_that_waits_and_another_takes_its_place,
+    ahead::of_several_loads_at_once_one_gets_the_worker_that_waits_and_all_are_served,
+    ahead::fifty_loads_with_a_worker_that_waits_leave_no_descriptor_and_no_zombie,
+    ahead::a_worker_that_waits_and_is_killed_is_reaped_and_replaced,
+    ahead::a_worker_that_waits_and_was_stopped_holds_no_load_up,
+    ahead::a_load_that_fails_in_a_worker_that_waited_is_told_and_another_one_waits,
+    ahead::where_no_worker_can_wait_a_load_says_why_and_no_crowd_is_started,
+    ahead::a_supervisor_that_is_dropped_leaves_no_worker_waiting,
+    ahead::a_stop_at_any_moment_of_its_start_leaves_nobody,
     requests::tokens_come_in_order_and_end_once,
     requests::a_slow_reader_pauses_its_own_request_and_no_other,
     requests::a_cancel_ends_within_a_step,

@@ -122,9 +122,9 @@ pub(crate) fn program(args: &[&str]) -> WorkerProgram {
     WorkerProgram { path: "/proc/self/exe".into(), args: args.iter().map(|&arg| arg.to_owned()).collect() }
 }
 
-pub(crate) fn supervisor(folder: &std::path::Path, program: WorkerProgram) -> Supervisor {
+fn supervisor(folder: &std::path::Path, program: WorkerProgram, spare: bool) -> Supervisor {
     let run = RunDir::lock(&folder.join("run")).unwrap();
-    let config = Config { program, build: crate::BUILD.into(), threads: 2 };
+    let config = Config { program, build: crate::BUILD.into(), threads: 2, spare };
     Supervisor::new(config, run, Arc::new(Files(folder.to_owned())), Arc::new(Rollup)).unwrap()
 }
 
@@ -134,11 +134,20 @@ impl Rig {
     }
 
     pub(crate) fn with(program: WorkerProgram) -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap(), program)
+        Self::in_folder(tempfile::tempdir().unwrap(), program, false)
     }
 
-    pub(crate) fn in_folder(folder: tempfile::TempDir, program: WorkerProgram) -> Self {
-        let supervisor = supervisor(folder.path(), program);
+    /// With a worker that is started ahead.
+    pub(crate) fn ahead() -> Self {
+        Self::ahead_with(program(&["@worker"]))
+    }
+
+    pub(crate) fn ahead_with(program: WorkerProgram) -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), program, true)
+    }
+
+    pub(crate) fn in_folder(folder: tempfile::TempDir, program: WorkerProgram, spare: bool) -> Self {
+        let supervisor = supervisor(folder.path(), program, spare);
         let (sender, news) = mpsc::unbounded_channel();
         Self { supervisor, folder, desk: Arc::new(Desk(sender)), news, unread: Vec::new(), epochs: 1.into() }
     }
@@ -159,6 +168,12 @@ impl Rig {
 
     pub(crate) fn intents(&self) -> usize {
         fs::read_dir(self.folder.path().join("run/intents")).unwrap().count()
+    }
+
+    /// What stands on record.
+    pub(crate) fn records(&self) -> Vec<String> {
+        let records = fs::read_dir(self.folder.path().join("run/intents")).unwrap().flatten();
+        records.filter_map(|record| fs::read_to_string(record.path()).ok()).collect()
     }
 
     pub(crate) fn start(&self, model: &str) -> Epoch {
@@ -249,8 +264,13 @@ impl Rig {
 
 /// The children of this process, zombies included.
 pub(crate) fn children() -> HashSet<u32> {
+    children_of(std::process::id())
+}
+
+/// The same of another.
+pub(crate) fn children_of(pid: u32) -> HashSet<u32> {
     let mut all = HashSet::new();
-    for thread in fs::read_dir("/proc/self/task").unwrap().flatten() {
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
         let text = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         all.extend(text.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
     }

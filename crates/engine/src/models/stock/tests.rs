@@ -187,7 +187,7 @@ fn every_stock_family_is_loaded_and_answers_two_at_once_as_one_after_the_other()
         let facts = ModelLoader.inspect(files()).unwrap();
         let family = case.name.split(' ').next().unwrap();
         assert_eq!((facts.family.as_str(), facts.context), (family, CONTEXT));
-        let order = Load { files: vec![role], context: Some(200), threads: 1 };
+        let order = Load { model: String::new(), files: vec![role], context: Some(200), threads: 1 };
         let (mut model, ready) = ModelLoader.load(files(), &order, &mut |_, _, _| {}).unwrap();
         let code = if family == "phi2" { "phi" } else { family };
         assert_eq!((ready.served_by.as_str(), ready.context), (&*format!("candle quantized_{code}"), 200));
