@@ -108,7 +108,8 @@ pub(crate) fn busy_day() -> Snapshot {
     snapshot.at = at(0);
     snapshot.measured_at = Some(at(0));
     snapshot.server.version = "0.1.0".to_owned();
-    snapshot.server.private_bytes = Some(14_890_000);
+    snapshot.server.private_bytes = Some(13_500_000);
+    snapshot.server.spare = Some(protocol::SpareWorker { pid: 4243, private_bytes: 1_390_000 });
     snapshot.server.models_dir = "/srv/innkeeper/models".to_owned();
     snapshot.gpu_absent = Some(GpuAbsent {
         kind: protocol::GpuAbsence::Absent,

@@ -69,6 +69,7 @@ pub fn nothing_yet() -> Snapshot {
             pid: 0,
             started_at: never,
             private_bytes: None,
+            spare: None,
             state: ServerState::Ready,
             models_dir: String::new(),
         },

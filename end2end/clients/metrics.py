@@ -33,6 +33,7 @@ WANTED = [
     ("innkeeper_tokens", "counter", "", {"model", "type"}),
     ("innkeeper_host_memory_available_bytes", "gauge", "bytes", set()),
     ("innkeeper_server_memory_bytes", "gauge", "bytes", set()),
+    ("innkeeper_spare_worker_memory_bytes", "gauge", "bytes", set()),
     ("innkeeper_budget_bytes", "gauge", "bytes", {"kind"}),
     ("innkeeper_gpu_memory_used_bytes", "gauge", "bytes", {"gpu", "name"}),
     ("innkeeper_unaccounted_bytes", "gauge", "bytes", {"device"}),

@@ -12,19 +12,29 @@ export async function frozen(server: Server, id = 'smollm2'): Promise<{ pid: num
     let over = false;
     loading.finally(() => (over = true));
     while (!over) {
-      const [pid] = children(server.pid);
-      if (pid !== undefined) process.kill(pid, 'SIGSTOP');
+      // The one that was started ahead is among them, and may be the one that loads.
+      const stopped = children(server.pid).filter((pid) => signal(pid, 'SIGSTOP'));
       await new Promise((resolve) => setImmediate(resolve));
       // One that is known by its number has become a worker: before that even the server waits for it.
       const { state, instances } = await server.model(id);
-      if (pid !== undefined && state === 'loading' && instances[0]?.pid === pid) return { pid, loading };
-      if (pid !== undefined) process.kill(pid, 'SIGCONT');
+      const pid = stopped.find((one) => state === 'loading' && instances[0]?.pid === one);
+      stopped.filter((one) => one !== pid).forEach((one) => signal(one, 'SIGCONT'));
+      if (pid !== undefined) return { pid, loading };
     }
     // The load was faster; it is tried again.
     await loading;
     await server.post('/manage/unload', { model: id });
   }
   throw new Error('no load could be stopped on its way');
+}
+
+/** Sends it; whether there was anybody to hear it. */
+function signal(pid: number, name: 'SIGSTOP' | 'SIGCONT'): boolean {
+  try {
+    return process.kill(pid, name);
+  } catch {
+    return false;
+  }
 }
 
 /** Processes that this one has started itself; quicker to ask than all descendants. */

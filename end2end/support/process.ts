@@ -19,10 +19,15 @@ export function runs(pid: number): boolean {
 
 /** What a process was started with, for a person. */
 export function command(pid: number): string {
+  return `${pid} ${commandLine(pid).replaceAll('\0', ' ').slice(0, 120)}`.trim();
+}
+
+/** What a process was started with; nothing while it is being replaced by its program, or has ended. */
+export function commandLine(pid: number): string {
   try {
-    return `${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').slice(0, 120)}`;
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
   } catch {
-    return `${pid}`;
+    return '';
   }
 }
 

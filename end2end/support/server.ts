@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from '@playwright/test';
-import { command, descendants, exists, near, privateBytes } from './process.ts';
+import { command, commandLine, descendants, exists, near, privateBytes, runs } from './process.ts';
 import type { Instance, Model, Snapshot } from './words.ts';
 
 /** What a test may want otherwise. */
@@ -80,15 +80,18 @@ export class Server {
     return this.child!.pid!;
   }
 
-  /** The worker processes that exist now. */
+  /** The worker processes that exist now, but for the one that is started ahead and waits for a model. */
   workers(): number[] {
-    return descendants(this.pid);
+    const own = commandLine(this.pid);
+    // Before it has become a worker it bears the server's command line, or none.
+    const waits = (line: string) => line === '' || line === own || line.includes('(none yet)');
+    return descendants(this.pid).filter((pid) => exists(pid) && (!runs(pid) || !waits(commandLine(pid))));
   }
 
   /** SIGTERM, and what must hold then: gone in time, by itself, with everything that it started. */
   async stop(): Promise<void> {
     if (this.child === undefined || this.child.exitCode !== null || this.child.signalCode !== null) return;
-    const started = this.workers().map((pid) => ({ pid, was: command(pid) }));
+    const started = descendants(this.pid).map((pid) => ({ pid, was: command(pid) }));
     const began = performance.now();
     this.child.kill('SIGTERM');
     let late: NodeJS.Timeout | undefined;

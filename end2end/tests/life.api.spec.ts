@@ -1,5 +1,5 @@
 // The life of a model as a program sees it: load, use, idle, unload, reload, clean up, and the memory each time.
-import { descendants, exists, near, privateBytes, runs } from '../support/process.ts';
+import { exists, near, privateBytes, runs } from '../support/process.ts';
 import { endless } from '../support/stream.ts';
 import { expect, test } from '../support/test.ts';
 import type { Receipt } from '../support/words.ts';
@@ -28,7 +28,7 @@ test('an unload gives back what the worker held, measured by somebody else', asy
   expect(Math.abs(receipt.ram.held_bytes - held)).toBeLessThan(near(held));
   expect(receipt.ram.returned_bytes).toBeGreaterThanOrEqual(receipt.ram.held_bytes * 0.95);
   expect(exists(pid)).toBe(false);
-  expect(descendants(server.pid)).toEqual([]);
+  expect(server.workers()).toEqual([]);
   expect(await server.model()).toMatchObject({ state: 'unloaded', instances: [] });
 });
 

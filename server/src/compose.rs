@@ -20,7 +20,7 @@ use manager::{
 use protocol::{Code, Model, ModelId, Problem};
 use store::{FactsCache, Store};
 use supervisor::{Instance, Reclaimed, RunDir, Supervisor, WorkerProgram};
-use telemetry::{GpuProbe, MachineProbe, MachineReader, NvmlLibrary, Places, SystemClock};
+use telemetry::{GpuProbe, MachineProbe, MachineReader, NvmlLibrary, Places, SystemClock, Watched};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -85,7 +85,7 @@ pub(crate) async fn compose(
     let config = settings.config();
     let tasks = TaskTracker::new();
     let clock = Arc::new(SystemClock);
-    let (pids, watched) = watch::channel(Vec::new());
+    let (watching, watched) = watch::channel(Watched::default());
     let gpu = GpuProbe::start(NvmlLibrary::default())
         .context("cannot start the thread that asks the GPU driver")?;
     let samples = sampler(&tasks, gpu.clone(), watched).await?;
@@ -99,7 +99,7 @@ pub(crate) async fn compose(
     let feeds = Feeds { samples, downloads, warnings: history.warnings(), archive };
     let handle = manager(&config, &store, &supervisor, clock, feeds, opened.first_event, &tasks);
     let desk = handle.desk().clone();
-    tasks.spawn(forward(desk.workers(), pids));
+    tasks.spawn(forward(desk.workers(), supervisor.spare(), watching));
     // The first page shall have numbers.
     desk.samples()
         .wait_for(|sample| sample.host.is_some())
@@ -184,7 +184,7 @@ fn tokens(data_dir: &Path) -> anyhow::Result<Vec<String>> {
 async fn sampler(
     tasks: &TaskTracker,
     gpu: GpuProbe,
-    watched: watch::Receiver<Vec<u32>>,
+    watched: watch::Receiver<Watched>,
 ) -> anyhow::Result<watch::Receiver<Option<Arc<MemorySample>>>> {
     let machine = MachineReader::new(Places::default())?;
     let (mut samples, work) = telemetry::sampler(machine, gpu, watched);
@@ -199,6 +199,7 @@ fn supervisor(store: &Arc<Store>, run: RunDir, gpu: GpuProbe) -> anyhow::Result<
         program: WorkerProgram::this(),
         build: VERSION.to_owned(),
         threads: u32::try_from(threads).unwrap_or(1),
+        spare: true,
     };
     let probe = MachineProbe::new(gpu, Places::default());
     Supervisor::new(config, run, store.clone(), Arc::new(probe))
@@ -246,17 +247,21 @@ async fn write_down(desk: &Desk, opened: &Opened, reclaimed: &[Reclaimed], tasks
     tasks.spawn(past::record(desk.samples(), opened.history.clone()));
 }
 
-/// The manager says which processes to look at; the sampler was there before the manager.
-async fn forward(mut workers: watch::Receiver<Vec<u32>>, pids: watch::Sender<Vec<u32>>) {
+/// The manager and the supervisor say which processes to look at; the sampler was there before either. Ends with the
+/// manager.
+async fn forward(
+    mut workers: watch::Receiver<Vec<u32>>,
+    mut spare: watch::Receiver<Option<u32>>,
+    watching: watch::Sender<Watched>,
+) {
     loop {
-        let now = workers.borrow_and_update().clone();
-        pids.send_if_modified(|known| {
-            *known != now && {
-                *known = now;
-                true
-            }
-        });
-        if workers.changed().await.is_err() {
+        let now = Watched { workers: workers.borrow_and_update().clone(), spare: *spare.borrow_and_update() };
+        watching.send_replace(now);
+        let changed = tokio::select! {
+            changed = workers.changed() => changed,
+            Ok(()) = spare.changed() => Ok(()),
+        };
+        if changed.is_err() {
             return;
         }
     }

@@ -101,6 +101,13 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The worker that a server has started ahead and that waits for a model.
+pub(crate) fn waiting(server: u32) -> Option<u32> {
+    const WORD: &[u8] = b"(none yet)";
+    let waits = |pid: &u32| arguments(*pid).windows(WORD.len()).any(|part| part == WORD);
+    children(server).into_iter().find(waits)
+}
+
 /// Every process that runs and has one of these words in its arguments.
 pub(crate) fn with_words(words: &[String]) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -112,10 +112,17 @@ fn legend(live: Live) -> El {
         let cached = ram(&live.house()).and_then(|b| b.file_cache_bytes);
         cached.map(|cached| format!(" ({} of it file cache)", bytes(cached)))
     };
+    let spare = move || {
+        let held = live.house().server.spare?.private_bytes;
+        Some(format!(" ({} of it a worker that waits for the next model)", bytes(held)))
+    };
     el("ul")
         .class("legend")
         .list(models)
-        .child(entry("server", "Innkeeper itself ", |s| s.server.private_bytes.map(bytes)))
+        .child(
+            entry("server", "Innkeeper itself ", |s| bars::itself(s).map(bytes))
+                .child(el("span").class("quiet").text_if(spare)),
+        )
         .child(entry("other", "other programs ", |s| ram(s)?.other_bytes.map(signed)))
         .child(
             entry("free", "free ", |s| ram(s).map(|b| bytes(b.free_bytes)))

@@ -211,6 +211,7 @@ fn apply(snapshot: &mut Snapshot, sample: Sample) {
     snapshot.host = sample.host.or(snapshot.host.take());
     snapshot.requests = sample.requests;
     snapshot.server.private_bytes = sample.server_bytes.or(snapshot.server.private_bytes);
+    snapshot.server.spare = sample.spare;
     if !sample.books.is_empty() {
         snapshot.measured_at = Some(sample.at);
         snapshot.books = sample.books;
@@ -249,6 +250,7 @@ mod tests {
             models: vec![one],
             requests: Vec::new(),
             server_bytes: Some(7),
+            spare: None,
         }
     }
 

@@ -104,10 +104,16 @@ pub fn innkeeper_bytes(snapshot: &Snapshot) -> u64 {
     own(snapshot).iter().map(|part| part.bytes).sum()
 }
 
+/// What Innkeeper holds itself, as the books have it.
+pub fn itself(snapshot: &Snapshot) -> Option<u64> {
+    let ram = snapshot.books.iter().find(|books| books.device == "ram");
+    ram.map(|ram| ram.server_bytes)
+}
+
 fn own(snapshot: &Snapshot) -> Vec<Part> {
     let models =
         snapshot.models.iter().map(|model| Part { class: colour(snapshot, &model.id), bytes: held(model) });
-    let server = Part { class: "server".to_owned(), bytes: snapshot.server.private_bytes.unwrap_or(0) };
+    let server = Part { class: "server".to_owned(), bytes: itself(snapshot).unwrap_or(0) };
     models.chain([server]).filter(|part| part.bytes > 0).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use protocol::{Books, Gpu, Named, Quality};
 
-use crate::ports::{GpuUse, MemorySample, RamTotals};
+use crate::ports::{GpuUse, Measured, MemorySample, RamTotals};
 
 /// RAM by columns: `models` and `server` are private bytes.
 fn ram(totals: &RamTotals, models: u64, server: u64, quality: Quality) -> Books {
@@ -73,12 +73,20 @@ fn worst(of: impl Iterator<Item = Quality>) -> Quality {
     of.max_by_key(rank).unwrap_or(Quality::Exact)
 }
 
+/// The worker that waits for a model. One that a load has taken since the sample is that model's.
+pub(crate) fn spare<'a>(sample: &'a MemorySample, workers: &[u32]) -> Option<(u32, &'a Measured)> {
+    let waits = |pid: u32| sample.spare == Some(pid) && !workers.contains(&pid);
+    sample.workers.iter().find(|(pid, _)| waits(*pid)).map(|(pid, held)| (*pid, held))
+}
+
 /// RAM first, then each GPU; `workers` are the processes that are ours.
 pub(crate) fn books(sample: &MemorySample, workers: &[u32]) -> Vec<Books> {
     let models = || sample.workers.iter().filter(|(pid, _)| workers.contains(pid)).map(|(_, held)| held);
     let private = models().map(|held| held.private_bytes).sum();
-    let server = sample.server.map_or(0, |server| server.private_bytes);
-    let quality = worst(models().chain(&sample.server).map(|held| held.quality));
+    let spare = spare(sample, workers).map(|(_, held)| held);
+    let own = || sample.server.iter().chain(spare);
+    let server = own().map(|held| held.private_bytes).sum();
+    let quality = worst(models().chain(own()).map(|held| held.quality));
     let gpus = sample.gpus.iter().map(|one| gpu(one, &sample.gpu_uses, workers));
     [ram(&sample.ram, private, server, quality)].into_iter().chain(gpus).collect()
 }
@@ -91,7 +99,6 @@ fn signed(bytes: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Measured;
     use proptest::prelude::*;
     use protocol::Host;
 
@@ -114,10 +121,26 @@ mod tests {
             ram,
             server: Some(measured(server)),
             workers,
+            spare: None,
             gpus: vec![],
             gpu_absent: None,
             gpu_uses: vec![],
         }
+    }
+
+    #[test]
+    fn a_worker_that_waits_is_the_servers_until_a_model_has_it() {
+        let both = vec![(1, measured(30)), (2, measured(3))];
+        let sample = MemorySample {
+            spare: Some(2),
+            ..sample(RamTotals { total: 100, ..RamTotals::default() }, 7, both)
+        };
+        let columns = |workers: &[u32]| {
+            let ram = books(&sample, workers).remove(0);
+            (ram.models_bytes, ram.server_bytes, spare(&sample, workers).map(|(pid, _)| pid))
+        };
+        assert_eq!(columns(&[1]), (Some(30), 10, Some(2)));
+        assert_eq!(columns(&[1, 2]), (Some(33), 7, None), "each byte once");
     }
 
     /// Of all columns, if they are known.

@@ -376,6 +376,8 @@ pub struct MemorySample {
     pub server: Option<Measured>,
     /// Each watched worker that could be read, by pid.
     pub workers: Vec<(u32, Measured)>,
+    /// Which of them was started ahead and waited for a model.
+    pub spare: Option<u32>,
     /// Each GPU.
     pub gpus: Vec<protocol::Gpu>,
     /// Why there is none.

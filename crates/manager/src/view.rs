@@ -7,15 +7,15 @@ use std::{
 
 use protocol::{
     Books, Budget, Download, Gpu, GpuBudget, Instance, Memory, Model, ModelId, ModelSample, RequestState,
-    RequestView, Sample, Server, ServerState, Session, Snapshot, Time, Waiting, Warning,
+    RequestView, Sample, Server, ServerState, Session, Snapshot, SpareWorker, Time, Waiting, Warning,
 };
 
 use crate::{
-    books::books,
+    books::{self, books},
     event::Ticket,
     model::{Await, Record, State, Worker, ms},
     policy::Due,
-    ports::{Measured, Now},
+    ports::{Measured, MemorySample, Now},
     step::{House, unload_at},
     words,
 };
@@ -204,6 +204,11 @@ fn budget(house: &House, books: &[Books]) -> Budget {
     }
 }
 
+fn spare(sample: &MemorySample, pids: &[u32]) -> Option<SpareWorker> {
+    let (pid, held) = books::spare(sample, pids)?;
+    Some(SpareWorker { pid, private_bytes: held.private_bytes })
+}
+
 /// Everything as it stands.
 pub(crate) fn snapshot(
     house: &House,
@@ -225,6 +230,7 @@ pub(crate) fn snapshot(
             pid: facts.pid,
             started_at: Time::from_unix_ms(facts.started_at_ms),
             private_bytes: sample.and_then(|sample| sample.server).map(|server| server.private_bytes),
+            spare: sample.and_then(|sample| spare(sample, &house.pids())),
             state: if house.stopping.is_some() { ServerState::Draining } else { ServerState::Ready },
             models_dir: facts.models_dir.clone(),
         },
@@ -268,5 +274,6 @@ pub(crate) fn sample(house: &House, sequence: u64, counters: &Counters, now: Now
             .collect(),
         requests: requests(house, counters, now),
         server_bytes: measured.and_then(|sample| sample.server).map(|server| server.private_bytes),
+        spare: measured.and_then(|sample| spare(sample, &house.pids())),
     }
 }

@@ -34,7 +34,7 @@ pub use session::{RequestState, RequestView, Session, SessionKind};
 pub use settings::{ModelSettings, Setting, Settings};
 pub use snapshot::{
     Books, Budget, Download, Gpu, GpuAbsence, GpuAbsent, GpuBudget, Host, Named, Pressure, Server,
-    ServerState, Snapshot, Warning,
+    ServerState, Snapshot, SpareWorker, Warning,
 };
 pub use span::{BadSpan, IdleTimeout};
 pub use time::{BadTime, Time};

@@ -31,7 +31,10 @@ pub struct Sample {
     /// Requests in flight, since their counters move.
     #[serde(default)]
     pub requests: Vec<crate::RequestView>,
-    /// What the server itself holds.
+    /// What the server's process holds.
     #[serde(default)]
     pub server_bytes: Option<u64>,
+    /// As in [`crate::Server::spare`].
+    #[serde(default)]
+    pub spare: Option<crate::SpareWorker>,
 }

@@ -23,13 +23,25 @@ pub struct Server {
     pub pid: u32,
     /// When it started.
     pub started_at: Time,
-    /// What it holds itself; `null` before the first sample.
+    /// What this process holds itself; `null` before the first sample.
     pub private_bytes: Option<u64>,
+    /// The worker that was started ahead and waits for a model; `null` while there is none.
+    #[serde(default)]
+    pub spare: Option<SpareWorker>,
     /// Whether it takes requests.
     pub state: ServerState,
     /// Where files of one's own go.
     #[serde(default)]
     pub models_dir: String,
+}
+
+/// A worker process without a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpareWorker {
+    /// Its process.
+    pub pid: u32,
+    /// What it holds.
+    pub private_bytes: u64,
 }
 
 /// Stall shares of the last ten seconds, in percent (PSI).
@@ -149,7 +161,7 @@ pub struct Budget {
 /// Every byte of a device in one of five columns, all from one moment.
 ///
 /// RAM: free = MemFree + per-CPU page lists (zoneinfo) + Buffers + Cached - Shmem + KReclaimable; models, server =
-/// private bytes; other = AnonPages + Shmem + SUnreclaim + PageTables + Percpu + VmallocUsed + KernelStack -
+/// private bytes, those of a worker that waits for a model among the server's; other = AnonPages + Shmem + SUnreclaim + PageTables + Percpu + VmallocUsed + KernelStack -
 /// models - server; unaccounted = total - the rest, signed, the only remainder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Books {
@@ -159,7 +171,7 @@ pub struct Books {
     pub total_bytes: u64,
     /// Private bytes of our workers; `null` on a GPU whose driver does not say it.
     pub models_bytes: Option<u64>,
-    /// Private bytes of the server.
+    /// Private bytes of the server, and of the worker that waits for a model.
     pub server_bytes: u64,
     /// Everybody else and the kernel. Signed: what is computed is shown as computed. `null` as above.
     pub other_bytes: Option<i64>,

@@ -19,7 +19,7 @@ pub use clock::SystemClock;
 pub use gpu::{DeviceAnswer, GpuProbe, GpuState, NvmlLibrary, NvmlSource, NvmlTrouble, ProcessAnswer};
 pub use probe::MachineProbe;
 pub use process::ProcProbe;
-pub use sampler::{MachineReader, Places, Reading, Source, sampler};
+pub use sampler::{MachineReader, Places, Reading, Source, Watched, sampler};
 
 /// Why a reading failed.
 #[derive(Debug, thiserror::Error)]

@@ -53,6 +53,13 @@ fn details(snapshot: &Snapshot) -> String {
         server.pid,
         clock(server.started_at, 0)
     )];
+    if let Some(spare) = server.spare {
+        let held = bytes(spare.private_bytes);
+        lines.push(format!(
+            "A worker that waits for the next model holds {held} of it (process {}).",
+            spare.pid
+        ));
+    }
     if !snapshot.books.is_empty() {
         lines.push(books(&snapshot.books));
     }

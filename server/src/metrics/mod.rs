@@ -125,7 +125,14 @@ impl Table {
             host,
         )?;
         let own = snapshot.server.private_bytes.into_iter().map(|bytes| (none, bytes));
-        page.gauges("server_memory", "What the server itself holds", Some(Unit::Bytes), own)?;
+        page.gauges("server_memory", "What the server's process holds", Some(Unit::Bytes), own)?;
+        let spare = snapshot.server.spare.into_iter().map(|spare| (none, spare.private_bytes));
+        page.gauges(
+            "spare_worker_memory",
+            "What the worker holds that was started ahead and waits for a model",
+            Some(Unit::Bytes),
+            spare,
+        )?;
         let growth = self.counts.growth_bytes().into_iter().map(|bytes| (none, bytes));
         page.gauges(
             "server_growth",

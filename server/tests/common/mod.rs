@@ -195,10 +195,10 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Whether its program is a worker's.
+/// Whether its program is a worker's; one that only waits for a model does not count.
 pub fn is_worker(pid: u32) -> bool {
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    arguments.split(|byte| *byte == 0).nth(1) == Some(b"worker".as_slice())
+    let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split('\0').nth(1) == Some("worker") && !arguments.contains("(none yet)")
 }
 
 /// Whether a process runs (a zombie does not).

@@ -106,6 +106,8 @@ fn in_the_queue(inn: &Inn, model: Counting, rounds: usize) -> Result<Vec<Duratio
 fn in_a_load(inn: &Inn, rounds: usize) -> Result<Vec<Duration>> {
     let (ours, mut times) = (arguments(inn.pid()), Vec::new());
     for _ in 0..rounds {
+        // So that the worker is not there before its load.
+        inn.without_waiting()?;
         let before = children(inn.pid());
         let reader = begin(inn, &chat("two", &Counting::new(1).prompt(0)))?;
         let new = || {

@@ -76,7 +76,19 @@ impl Shelf {
 
     /// Records of workers that are not struck out.
     pub(crate) fn records(&self) -> usize {
-        fs::read_dir(self.folder.join("run/intents")).map_or(0, Iterator::count)
+        self.intents().len()
+    }
+
+    /// The same without the one that waits for a model.
+    fn records_of_models(&self) -> usize {
+        self.intents().iter().filter(|record| record["waits"] != true).count()
+    }
+
+    /// What cannot be read is a record too, and of nobody who waits.
+    fn intents(&self) -> Vec<Value> {
+        let records = fs::read_dir(self.folder.join("run/intents")).into_iter().flatten().flatten();
+        let read = |path| serde_json::from_slice(&fs::read(path).ok()?).ok();
+        records.map(|record| read(record.path()).unwrap_or_default()).collect()
     }
 
     /// Waits until nobody is left; the promise is a second.
@@ -221,7 +233,23 @@ impl Inn {
             "requests: {}",
             snapshot["requests"]
         );
-        ensure!(shelf.records() == 0, "{} workers are on record", shelf.records());
+        let left = shelf.records_of_models();
+        ensure!(left == 0, "{left} workers are on record");
+        Ok(())
+    }
+
+    /// The worker that is started ahead.
+    pub(crate) fn waiting(&self) -> Result<u32> {
+        let waiting = || processes::waiting(self.pid());
+        until("a worker that waits", Duration::from_secs(70), || waiting().is_some())?;
+        waiting().context("the worker that waited has gone")
+    }
+
+    /// Kills the worker that waits, so that the next load has to start its own: another one comes after a second or more.
+    pub(crate) fn without_waiting(&self) -> Result<()> {
+        let waiting = self.waiting()?;
+        processes::signal(waiting, Signal::KILL)?;
+        until("its end", Duration::from_secs(2), || processes::state(waiting).is_none())?;
         Ok(())
     }
 

@@ -44,6 +44,8 @@ pub(super) fn oom(ground: &Ground<'_>, _: &mut Random) -> Result<Outcome> {
     let shelf = Shelf::new(&[("one", one), ("two", two)])?;
     let mut inn = Inn::open(ground, &shelf)?;
     memory.group.take(inn.pid())?;
+    // It was started outside the group.
+    memory.group.take(inn.waiting()?)?;
     let (worker, other) = (inn.load("one")?, inn.load("two")?);
     clients::chat(inn.port, "two", two, 1, 50, |_| {});
     memory.leave_room(2 << 20)?;

@@ -162,7 +162,7 @@ fn harm(
     history: &History,
 ) -> Result<&'static str> {
     let name = random.of(&NAMES);
-    match random.below(12) {
+    match random.below(14) {
         0..4 => {
             if let Ok(worker) = inn.worker(name) {
                 processes::signal(worker, Signal::KILL)?;
@@ -187,6 +187,21 @@ fn harm(
             Ok("reinitialised")
         }
         10 => {
+            if let Some(waiting) = processes::waiting(inn.pid()) {
+                drop(processes::signal(waiting, Signal::KILL));
+            }
+            Ok("waiting worker killed")
+        }
+        11 => {
+            if let Some(waiting) = processes::waiting(inn.pid()) {
+                // A load may have just taken it.
+                drop(processes::signal(waiting, Signal::STOP));
+                pause(random.any() % 1500);
+                drop(processes::signal(waiting, Signal::CONT));
+            }
+            Ok("waiting worker stopped for a while")
+        }
+        12 => {
             inn.signal(Signal::STOP)?;
             pause(500 + random.any() % 1000);
             inn.signal(Signal::CONT)?;

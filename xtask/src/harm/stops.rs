@@ -27,6 +27,8 @@ enum State {
     Loading,
     /// Its worker is held between its fork and its program, and with it the thread that starts workers.
     Unborn,
+    /// The same of the one that is started ahead.
+    UnbornAhead,
     Ready,
     Streaming,
     /// Its worker hears nothing: the ladder has to go all its rungs.
@@ -40,11 +42,12 @@ enum State {
     Failed,
 }
 
-const STATES: [State; 11] = [
+const STATES: [State; 12] = [
     State::Starting,
     State::Idle,
     State::Loading,
     State::Unborn,
+    State::UnbornAhead,
     State::Ready,
     State::Streaming,
     State::Deaf,
@@ -116,7 +119,8 @@ fn bring_to(inn: &Inn, state: State, random: &mut Random) -> Result<()> {
         State::Loading => {
             inn.verb("load", &format!("model={MODEL}&wait=false"))?;
         }
-        State::Unborn => hold_unborn(inn)?,
+        State::Unborn => hold_unborn(inn, false)?,
+        State::UnbornAhead => hold_unborn(inn, true)?,
         State::Ready => {
             inn.load(MODEL)?;
         }
@@ -153,11 +157,17 @@ fn bring_to(inn: &Inn, state: State, random: &mut Random) -> Result<()> {
 }
 
 /// Stops a worker that still bears the server's arguments. The moment is short, so there are several.
-fn hold_unborn(inn: &Inn) -> Result<()> {
+fn hold_unborn(inn: &Inn, ahead: bool) -> Result<()> {
     const TRIES: usize = 100;
     let server = processes::arguments(inn.pid());
     let is_unborn = |pid: u32| processes::arguments(pid) == server;
     for _ in 0..TRIES {
+        if ahead {
+            // A load takes it, and the next one is started.
+            inn.waiting()?;
+        } else if processes::waiting(inn.pid()).is_some() {
+            inn.without_waiting()?;
+        }
         ask(inn.port, "load", format!("model={MODEL}&wait=false"));
         let began = now();
         while began.elapsed() < Duration::from_millis(100) {

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::{
     Ground, clients, http,
     inn::{Inn, Shelf},
-    processes::{arguments, children, now, pause_for, signal, stand, until},
+    processes::{arguments, children, now, pause_for, signal, stand, until, waiting},
     report::{Figures, Outcome, spread},
 };
 
@@ -223,8 +223,9 @@ fn catch(inn: &Inn, point: Point) -> bool {
             let wanted = if point == Point::BeforeExec {
                 its == server
             } else {
-                // The first look at its new program; a hello takes longer than the way from here to the kill.
-                its != server && !its.is_empty()
+                // The first look at its new program; a hello takes longer than the way from here to the kill. One that
+                // was there before has said it.
+                its != server && !its.is_empty() && waiting(inn.pid()) != Some(child)
             };
             if wanted {
                 return true;

@@ -44,6 +44,7 @@ fn sample(workers: Vec<(u32, u64)>) -> Option<Arc<MemorySample>> {
         ram: RamTotals { total: 4000 * MIB, free: 3000 * MIB, anonymous: 900 * MIB, ..RamTotals::default() },
         server: Some(measured(10)),
         workers: workers.into_iter().map(|(pid, mib)| (pid, measured(mib))).collect(),
+        spare: None,
         gpus: vec![],
         gpu_absent: None,
         gpu_uses: vec![],

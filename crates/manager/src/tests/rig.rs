@@ -304,6 +304,7 @@ impl Rig {
             ram: RamTotals::default(),
             server: None,
             workers: workers.iter().map(|(epoch, mib)| (pid(*epoch), measured(*mib))).collect(),
+            spare: None,
             gpus: vec![],
             gpu_absent: None,
             gpu_uses: vec![],

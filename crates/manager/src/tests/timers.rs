@@ -218,6 +218,7 @@ fn a_measurement_changes_the_numbers_and_no_timer() {
         ram: RamTotals::default(),
         server: None,
         workers: vec![(pid(epoch), measured(44)), (1, measured(99))],
+        spare: None,
         gpus: vec![],
         gpu_absent: None,
         gpu_uses: vec![],

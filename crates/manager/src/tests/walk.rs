@@ -361,6 +361,7 @@ impl Walk {
             ram: RamTotals::default(),
             server: None,
             workers: workers.collect(),
+            spare: None,
             // Now and then others take most of it, or its driver says nothing.
             gpus: (!how.is_multiple_of(19))
                 .then(|| super::gpu::gpu(1000, u64::from(how % 9) * 100))

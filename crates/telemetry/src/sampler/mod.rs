@@ -42,6 +42,15 @@ pub struct Reading {
     pub gpu_uses: Vec<GpuUse>,
 }
 
+/// Whom to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Workers that have a model.
+    pub workers: Vec<u32>,
+    /// The one that waits for a model.
+    pub spare: Option<u32>,
+}
+
 /// Where readings come from. Called on a blocking thread.
 pub trait Source: Send + 'static {
     /// Reads everything now.
@@ -50,20 +59,20 @@ pub trait Source: Send + 'static {
 
 /// Makes a sampler: what readers see, and the task that makes it so (it ends when the last reader is gone).
 ///
-/// `pids` are the workers to look at. A reader that is slow misses samples and never delays one.
+/// A reader that is slow misses samples and never delays one.
 pub fn sampler<S: Source>(
     source: S,
     gpu: GpuProbe,
-    pids: watch::Receiver<Vec<u32>>,
+    watched: watch::Receiver<Watched>,
 ) -> (watch::Receiver<Option<Arc<MemorySample>>>, impl Future<Output = ()> + Send + 'static) {
     let (samples, seen) = watch::channel(None);
-    (seen, run(source, gpu, pids, samples))
+    (seen, run(source, gpu, watched, samples))
 }
 
 async fn run<S: Source>(
     source: S,
     gpu: GpuProbe,
-    pids: watch::Receiver<Vec<u32>>,
+    watched: watch::Receiver<Watched>,
     samples: watch::Sender<Option<Arc<MemorySample>>>,
 ) {
     let mut ticks = interval(PERIOD);
@@ -74,12 +83,13 @@ async fn run<S: Source>(
             () = samples.closed() => return,
             _ = ticks.tick() => {}
         }
-        let watched = pids.borrow().clone();
-        let (reading, gpu_state) = tokio::join!(reader.read(watched), gpu.read());
+        let Watched { workers: mut pids, spare } = watched.borrow().clone();
+        pids.extend(spare.filter(|pid| !pids.contains(pid)));
+        let (reading, gpu_state) = tokio::join!(reader.read(pids), gpu.read());
         match reading {
             Some(reading) => {
                 let (gpus, gpu_absent) = gpu_state.into_parts();
-                let sample = assemble(reading, gpus.gpus, gpus.uses, gpu_absent);
+                let sample = MemorySample { spare, ..assemble(reading, gpus.gpus, gpus.uses, gpu_absent) };
                 samples.send_replace(Some(Arc::new(sample)));
             }
             None if matches!(reader.at, At::Lost) => return,
@@ -156,7 +166,7 @@ fn assemble(
     for (pid, measured) in &mut workers {
         measured.gpu_bytes = gpu_bytes(&gpu_uses, *pid);
     }
-    MemorySample { wall_ms, begun, host, ram, server, workers, gpus, gpu_absent, gpu_uses }
+    MemorySample { wall_ms, begun, host, ram, server, workers, spare: None, gpus, gpu_absent, gpu_uses }
 }
 
 /// NVIDIA's keep their driver's numbers; the others come after them.

@@ -29,7 +29,7 @@ impl NvmlSource for Cards {
 struct House {
     give: mpsc::Sender<Result<Reading, TelemetryError>>,
     asked: mpsc::Receiver<Vec<u32>>,
-    pids: watch::Sender<Vec<u32>>,
+    watching: watch::Sender<Watched>,
     seen: watch::Receiver<Option<Arc<MemorySample>>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -39,10 +39,10 @@ impl House {
     fn new(cards: Vec<DeviceAnswer>) -> Self {
         let (give, readings) = mpsc::channel();
         let (asked_tx, asked) = mpsc::channel();
-        let (pids, watched) = watch::channel(vec![7]);
+        let (watching, watched) = watch::channel(Watched { workers: vec![7], spare: None });
         let gpu = GpuProbe::start(Cards(cards)).unwrap();
         let (seen, task) = sampler(Handed { readings, asked: asked_tx }, gpu, watched);
-        Self { give, asked, pids, seen, task: tokio::spawn(task) }
+        Self { give, asked, watching, seen, task: tokio::spawn(task) }
     }
 
     async fn next(&mut self) -> Arc<MemorySample> {
@@ -115,11 +115,20 @@ async fn samples_come_with_the_pids_that_are_watched_at_the_time() {
     house.give.send(Ok(reading(1))).unwrap();
     assert_eq!(house.next().await.wall_ms, 1);
     assert_eq!(house.asked.recv().unwrap(), [7]);
-    house.pids.send_replace(vec![7, 9]);
+    house.watching.send_replace(Watched { workers: vec![7, 9], spare: None });
     house.give.send(Ok(reading(2))).unwrap();
     let sample = house.next().await;
-    assert_eq!((sample.wall_ms, sample.gpu_absent.is_some()), (2, true));
+    assert_eq!((sample.wall_ms, sample.gpu_absent.is_some(), sample.spare), (2, true, None));
     assert_eq!(house.asked.recv().unwrap(), [7, 9]);
+    house.watching.send_replace(Watched { workers: vec![7], spare: Some(8) });
+    house.give.send(Ok(reading(3))).unwrap();
+    assert_eq!(house.next().await.spare, Some(8));
+    assert_eq!(house.asked.recv().unwrap(), [7, 8]);
+    // A load has just taken it.
+    house.watching.send_replace(Watched { workers: vec![7, 8], spare: Some(8) });
+    house.give.send(Ok(reading(4))).unwrap();
+    house.next().await;
+    assert_eq!(house.asked.recv().unwrap(), [7, 8]);
 }
 
 #[tokio::test]
