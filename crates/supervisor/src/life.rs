@@ -62,7 +62,7 @@ impl Life {
         }
         let (mut worker, loading) = match self.house.spare.take().await {
             Some((mut worker, loading)) => {
-                worker.adopt(&self.house, &self.order.model, self.order.epoch).await;
+                worker.adopt(&self.house, &self.order.model, self.order.epoch);
                 (worker, Some(loading))
             }
             None => (self.spawn().await?, None),

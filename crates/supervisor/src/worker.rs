@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     log_mark: usize,
     /// Until it has been waited for.
     log: Option<JoinHandle<()>>,
+    /// Its record is being given its model.
+    recording: Option<JoinHandle<()>>,
     held: Held,
 }
 
@@ -91,6 +93,7 @@ impl Worker {
             ring: Arc::default(),
             log_mark: 0,
             log: None,
+            recording: None,
             held: Held::default(),
         })
     }
@@ -110,21 +113,17 @@ impl Worker {
     }
 
     /// Gives one that was started ahead its model. From here on it is this instance's, like any other.
-    pub(crate) async fn adopt(&mut self, house: &House, model: &ModelId, epoch: Epoch) {
-        let intent = Intent {
-            model: model.to_string(),
-            waits: false,
-            epoch: epoch.0,
-            pid: Some(self.pid()),
-            start_time: procfs::stat(self.pid()).map(|stat| stat.start_time),
-            ..self.intent.clone()
-        };
-        self.intent = intent.clone();
-        let run = Arc::clone(&house.run);
-        // The record that it has finds it too, and only does not know for what it ran.
-        if let Some(Err(error)) = house.blocking(move || run.record(&intent)).await {
-            tracing::warn!(%error, "the record of a worker cannot be given its model's name");
-        }
+    pub(crate) fn adopt(&mut self, house: &House, model: &ModelId, epoch: Epoch) {
+        let (pid, run, waited) = (self.pid(), Arc::clone(&house.run), self.intent.clone());
+        let (model, epoch) = (model.to_string(), epoch.0);
+        // Beside the load: the record that it has finds it too, and only does not know for what it ran.
+        self.recording = Some(house.runtime.spawn_blocking(move || {
+            let start_time = procfs::stat(pid).map(|stat| stat.start_time);
+            let intent = Intent { model, waits: false, epoch, pid: Some(pid), start_time, ..waited };
+            if let Err(error) = run.record(&intent) {
+                tracing::warn!(pid, %error, "the record of a worker cannot be given its model's name");
+            }
+        }));
         self.line.begin();
     }
 
@@ -237,6 +236,9 @@ impl Worker {
         let death = self.ladder(control, stuck).await;
         house.lives().pids.remove(&pid);
         drop(self.last_lines().await);
+        if let Some(recording) = self.recording.take() {
+            drop(recording.await);
+        }
         let (probe, held, nonce) = (Arc::clone(&house.probe), self.held, self.intent.nonce);
         let (run, measured) = (Arc::clone(&house.run), held.measured);
         let on_gpus = held.gpus.clone();

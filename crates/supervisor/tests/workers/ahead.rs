@@ -49,7 +49,8 @@ pub(crate) fn a_load_takes_the_worker_that_waits_and_another_takes_its_place() {
         assert_eq!((facts.pid, instance.pid()), (first, first));
         assert_eq!(facts.sandbox, "nothing inherited, no files, no programs and no network");
         assert_eq!(shown(first), "ballast");
-        assert_eq!(rig.record(first), Some(("ballast".to_owned(), false)));
+        let told = || rig.record(first) == Some(("ballast".to_owned(), false));
+        until("its model on record", told).await;
         assert_eq!(to_done(&mut instance.generate(ask("tokens 100"))).await, 100);
         let second = rig.waiting(first).await;
         assert_eq!(children(), HashSet::from([first, second]));
