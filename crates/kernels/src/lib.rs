@@ -13,6 +13,7 @@
 )]
 
 mod activations;
+mod ahead;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -38,5 +39,5 @@ pub use activations::Activations;
 pub use attention::{Attention, KEY_BLOCK, Page, Pages, Partials, Stretch, exp};
 pub use blocks::{Kind, dequantise, quantise};
 pub use half::{as_halves, as_halves_mut, from_half, to_half, write_halves};
-pub use matmul::{Job, Level, Matrix, has_tiles, level, matmul};
+pub use matmul::{Job, Level, Matrix, expect, has_tiles, level, matmul};
 pub use pool::Pool;

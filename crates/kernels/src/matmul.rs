@@ -1,7 +1,10 @@
 //! Matrices of blocks by rows of activations. Few rows of activations meet one row of weights at a time, many meet a
 //! panel of unpacked ones.
 
+use std::ops::Range;
+
 use crate::activations::{Activations, Layout};
+use crate::ahead::Places;
 use crate::blocks::{Kind, dequantise};
 use crate::columns::{beside, tiles};
 use crate::plain;
@@ -176,7 +179,7 @@ impl Out {
 pub fn matmul(pool: &mut Pool, x: &Activations, jobs: &mut [Job<'_>]) {
     assert!(jobs.len() <= MOST_JOBS, "too many matrices in one call");
     let mut outs: [Option<(Matrix<'_>, Out)>; MOST_JOBS] = [None; MOST_JOBS];
-    let mut all = 0;
+    let shares = Shares::of(pool, jobs.iter().map(|job| &job.matrix));
     for (place, job) in outs.iter_mut().zip(jobs) {
         assert_eq!(job.matrix.k, x.k(), "the rows differ in length");
         assert_eq!(job.out.len(), x.rows() * job.matrix.n, "the result has another size");
@@ -185,23 +188,68 @@ pub fn matmul(pool: &mut Pool, x: &Activations, jobs: &mut [Job<'_>]) {
             "the activations were not kept as they are"
         );
         *place = Some((job.matrix, Out::new(job.out)));
-        all += tiles(job.matrix.n);
     }
-    // A barrier costs a microsecond, a tile less: a few tiles at a time.
-    let share = (all / (pool.threads() * 8)).clamp(1, 16);
-    pool.run(all.div_ceil(share), &|item| {
-        for number in item * share..((item + 1) * share).min(all) {
-            let mut at = number;
-            for (matrix, out) in outs.iter().flatten() {
-                let here = tiles(matrix.n);
-                if at < here {
-                    multiply(matrix, x, at, out);
-                    break;
-                }
-                at -= here;
+    pool.run(shares.items(), &|item| {
+        for tile in shares.tiles(item..item + 1) {
+            if let Some(((matrix, out), tile)) = locate(outs.iter().flatten(), |(matrix, _)| matrix, tile) {
+                multiply(matrix, x, tile, out);
             }
         }
     });
+}
+
+/// Says which matrices meet `x`, or as many rows as it has, in the call after the next one: threads ask for what they will read
+/// first while they wait. With AVX2 alone; for others it was not measured.
+pub fn expect(pool: &mut Pool, x: &Activations, matrices: &[Matrix<'_>]) {
+    if x.level() != Level::Avx2 {
+        return;
+    }
+    let shares = Shares::of(pool, matrices.iter());
+    for thread in 0..pool.threads() {
+        let own = shares.tiles(pool.own(shares.items(), thread));
+        if let Some((matrix, tile)) = locate(matrices.iter(), |matrix| matrix, own.start) {
+            let apart = x.rows() == 1 && !matrix.reads_floats();
+            pool.expect(thread, Places::of(matrix, tile, own.len().min(tiles(matrix.n) - tile), apart));
+        }
+    }
+}
+
+/// How the tiles of all matrices of a call are shared out.
+struct Shares {
+    all: usize,
+    /// Tiles of an item.
+    each: usize,
+}
+
+impl Shares {
+    fn of<'a>(pool: &Pool, matrices: impl Iterator<Item = &'a Matrix<'a>>) -> Self {
+        let all = matrices.map(|matrix| tiles(matrix.n)).sum();
+        // A barrier costs a microsecond, a tile less: a few tiles at a time.
+        Self { all, each: (all / (pool.threads() * 8)).clamp(1, 16) }
+    }
+
+    fn items(&self) -> usize {
+        self.all.div_ceil(self.each)
+    }
+
+    fn tiles(&self, items: Range<usize>) -> Range<usize> {
+        (items.start * self.each).min(self.all)..(items.end * self.each).min(self.all)
+    }
+}
+
+/// Whose a tile of a call is, and the number that it has there.
+#[inline]
+fn locate<'a, T>(
+    mut all: impl Iterator<Item = &'a T>,
+    matrix: impl Fn(&T) -> &Matrix<'_>,
+    mut tile: usize,
+) -> Option<(&'a T, usize)> {
+    all.find_map(|one| {
+        let here = tiles(matrix(one).n);
+        let found = (tile < here).then_some((one, tile));
+        tile = tile.saturating_sub(here);
+        found
+    })
 }
 
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]

@@ -3,10 +3,13 @@
 
 #![expect(unsafe_code, reason = "the closure of one call is lent to threads that outlive it")]
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+
+use crate::ahead::{Ahead, Places};
 
 /// Looks before it yields; about 10 microseconds.
 const SPINS: u32 = 300;
@@ -27,6 +30,8 @@ struct Call<'a> {
 struct Apart<T>(T);
 
 struct Shared {
+    /// Each thread's.
+    ahead: Box<[Apart<Ahead>]>,
     /// Grows by one for each call; written when all of the round is.
     number: Apart<AtomicU64>,
     /// Each thread's: the round, and the next of its items that nobody has taken.
@@ -129,6 +134,7 @@ impl Pool {
     /// A pool that computes with `threads` threads, the caller's included. If the system has none to give, with fewer.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
+            ahead: (0..threads.max(1)).map(|_| Apart(Ahead::default())).collect(),
             number: Apart(AtomicU64::new(0)),
             tickets: (0..threads.max(1)).map(|_| Apart(AtomicU64::new(0))).collect(),
             round: Apart(Round {
@@ -160,6 +166,19 @@ impl Pool {
     /// Threads that compute, the caller's included.
     pub fn threads(&self) -> usize {
         self.shared.round.0.limit.load(Ordering::Relaxed).min(self.helpers.len() + 1)
+    }
+
+    /// The items that are first of all a thread's own, of so many.
+    pub(crate) fn own(&self, items: usize, thread: usize) -> Range<usize> {
+        let sizes = Sizes { items, threads: self.threads() };
+        sizes.first_of(thread)..sizes.first_of(thread + 1)
+    }
+
+    /// What a thread will read after the next call: it asks for it while it waits.
+    pub(crate) fn expect(&mut self, thread: usize, places: Places) {
+        if let Some(Apart(ahead)) = self.shared.ahead.get(thread) {
+            ahead.set(places);
+        }
     }
 
     /// Computes with so many threads from now on, at least one and at most those that it began with.
@@ -211,7 +230,7 @@ impl Pool {
         let mut looks = 0u32;
         while shared.done.0.load(Ordering::Acquire) + mine < items {
             looks += 1;
-            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if looks < SPINS { shared.ahead[0].0.ask_and_pause() } else { std::thread::yield_now() }
         }
         // A helper that wakes up in this round only after it may read the next one's sizes: to it, too, nothing is left.
         for ticket in shared.tickets.iter().take(sizes.threads) {
@@ -280,7 +299,7 @@ fn help(shared: &Shared, number: usize) {
             && shared.may_compute(number)
         {
             looks += 1;
-            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if looks < SPINS { shared.ahead[number].0.ask_and_pause() } else { std::thread::yield_now() }
         }
         if !shared.may_compute(number) || shared.number.0.load(Ordering::Acquire) == seen {
             if !sleep(shared, number, seen) {

@@ -7,6 +7,7 @@ mod softmax;
 mod view;
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use crate::matmul::Level;
 use crate::pool::{Cut, Pool};
@@ -125,34 +126,47 @@ impl Attention {
             .iter()
             .map(|stretch| stretch.rows * (stretch.position + stretch.rows) * look.heads * look.width)
             .sum();
-        let size = look.group() * look.width;
         let cut = Cut::new(out);
-        let finish = |item: usize, tile: Stretch, mine: &mut Scratch| {
-            let head = item % look.kv_heads;
-            for (row, made) in mine.total.chunks_exact(size).enumerate().take(tile.rows) {
-                let number = (tile.row + row) * look.kv_heads + head;
+        let finish = |heads: Range<usize>, tile: Stretch, mine: &mut Scratch| {
+            for (at, made) in mine.total.chunks_exact(look.width).enumerate() {
+                let (row, head) = (at / heads.len(), at % heads.len());
+                let number = (tile.row + row) * look.heads + heads.start + head;
                 // SAFETY: the stretches do not overlap, as `check` saw; so each row's head is in one item, which is one
                 // thread's.
                 #[expect(unsafe_code, reason = "threads write disjoint pieces of one slice")]
-                unsafe { cut.piece(number, size) }.copy_from_slice(made);
+                unsafe { cut.piece(number, look.width) }.copy_from_slice(made);
             }
         };
-        let whole = |item: usize| {
+        let some = |item: usize, heads: Range<usize>| {
             MINE.with_borrow_mut(|mine| {
                 let tile = look.tile(stretches, per_tile, item / look.kv_heads);
-                let mut view = View::new(&look, mine, tile, queries, item % look.kv_heads);
+                let mut view = View::new(&look, mine, tile, queries, heads.clone());
                 view.begin();
                 for number in view.pages() {
                     view.page(pages(tile.sequence, item % look.kv_heads, number), number);
                     view.merge();
                 }
                 view.end();
-                finish(item, tile, mine);
+                finish(heads, tile, mine);
             });
         };
-        if pool.threads() < 2 || products < SMALL {
+        let whole = |item: usize| some(item, look.sharing(item));
+        let (threads, group) = (pool.threads(), look.group());
+        let (each, rest) = (items / threads, items % threads);
+        if threads < 2 || products < SMALL {
             (0..items).for_each(whole);
-        } else if items >= pool.threads() * FEW_ITEMS || longest <= look.page {
+        } else if longest <= look.page && items < threads * FEW_ITEMS && rest > 0 && group >= threads {
+            // What would leave a thread without work is shared by its queries: each of them is a matter of its own.
+            pool.run(threads * (each + rest), &|part| {
+                let (thread, number) = (part / (each + rest), part % (each + rest));
+                if number < each {
+                    return whole(thread * each + number);
+                }
+                let item = threads * each + number - each;
+                let Range { start, .. } = look.sharing(item);
+                some(item, start + group * thread / threads..start + group * (thread + 1) / threads);
+            });
+        } else if items >= threads * FEW_ITEMS || longest <= look.page {
             pool.run(items, &whole);
         } else {
             look.by_pages(pool, partials, (stretches, per_tile, items), queries, pages, &finish);
@@ -167,7 +181,7 @@ impl Attention {
         (stretches, per_tile, items): (&[Stretch], usize, usize),
         queries: &[f32],
         pages: Pages<'_, '_>,
-        finish: &dyn Fn(usize, Stretch, &mut Scratch),
+        finish: &dyn Fn(Range<usize>, Stretch, &mut Scratch),
     ) {
         let most_pages = stretches
             .iter()
@@ -181,7 +195,7 @@ impl Attention {
             let (item, number) = (part / most_pages, part % most_pages);
             MINE.with_borrow_mut(|mine| {
                 let tile = self.tile(stretches, per_tile, item / self.kv_heads);
-                let mut view = View::new(self, mine, tile, queries, item % self.kv_heads);
+                let mut view = View::new(self, mine, tile, queries, self.sharing(item));
                 if view.pages().contains(&number) {
                     view.page(pages(tile.sequence, item % self.kv_heads, number), number);
                     // SAFETY: each slot is one part's, and each part is one thread's.
@@ -193,14 +207,14 @@ impl Attention {
         for item in 0..items {
             MINE.with_borrow_mut(|mine| {
                 let tile = self.tile(stretches, per_tile, item / self.kv_heads);
-                let mut view = View::new(self, mine, tile, queries, item % self.kv_heads);
+                let mut view = View::new(self, mine, tile, queries, self.sharing(item));
                 view.begin();
                 for number in view.pages() {
                     view.take_back(&partials.0[(item * most_pages + number) * slot..][..slot]);
                     view.merge();
                 }
                 view.end();
-                finish(item, tile, mine);
+                finish(self.sharing(item), tile, mine);
             });
         }
     }
@@ -213,6 +227,12 @@ impl Attention {
     /// Floats that one tile keeps of one page.
     fn slot(&self) -> usize {
         self.per_tile() * self.group() * (self.width + 2)
+    }
+
+    /// The heads of an item, which share their keys.
+    fn sharing(&self, item: usize) -> Range<usize> {
+        let first = item % self.kv_heads * self.group();
+        first..first + self.group()
     }
 
     /// Heads that share keys.

@@ -12,32 +12,35 @@ pub(super) struct View<'a> {
     look: &'a Attention,
     mine: &'a mut Scratch,
     tile: Stretch,
+    /// Queries of a row: all that share the keys, or some of them.
+    group: usize,
 }
 
 impl<'a> View<'a> {
-    /// Gathers the queries of the tile.
+    /// Gathers the queries of the tile: those of these heads, which share their keys.
     pub(super) fn new(
         look: &'a Attention,
         mine: &'a mut Scratch,
         tile: Stretch,
         queries: &[f32],
-        kv_head: usize,
+        heads: Range<usize>,
     ) -> Self {
-        let (size, row) = (look.group() * look.width, look.heads * look.width);
+        let (group, row) = (heads.len(), look.heads * look.width);
         mine.queries.clear();
         for number in tile.row..tile.row + tile.rows {
-            mine.queries.extend_from_slice(&queries[number * row + kv_head * size..][..size]);
+            let of_row = &queries[number * row..][..row];
+            mine.queries.extend_from_slice(&of_row[heads.start * look.width..heads.end * look.width]);
         }
-        let count = tile.rows * look.group();
+        let count = tile.rows * group;
         mine.part.resize(count * look.width, 0.0);
         mine.scores.resize(count * look.page, 0.0);
         mine.part_soft.resize(count, Soft::NOTHING);
-        Self { look, mine, tile }
+        Self { look, mine, tile, group }
     }
 
     /// The positions that a query sees.
     fn seen(&self, query: usize) -> Range<usize> {
-        let row = if self.look.causal { query / self.look.group() } else { 0 };
+        let row = if self.look.causal { query / self.group } else { 0 };
         let length = self.tile.position + row + 1;
         self.look.window.map_or(0, |window| length.saturating_sub(window))..length
     }
@@ -47,7 +50,7 @@ impl<'a> View<'a> {
         if self.tile.rows == 0 {
             return 0..0;
         }
-        let last = self.tile.rows * self.look.group() - 1;
+        let last = self.tile.rows * self.group - 1;
         self.seen(0).start / self.look.page..self.seen(last).end.div_ceil(self.look.page)
     }
 

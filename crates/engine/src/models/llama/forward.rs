@@ -58,14 +58,16 @@ impl Llama {
         }
         let matrices = [layer.q.view(weights)?, layer.k.view(weights)?, layer.v.view(weights)?];
         let outs = [&mut arena.q[..], &mut arena.k[..], &mut arena.v[..]];
-        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs);
+        let next = [layer.o.view(weights)?];
+        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs, &next);
         self.turn(number);
         self.write_and_look(number);
         let Self { weights, config, layers, arena, pool, level, .. } = self;
         let layer = &layers[number];
         arena.back.resize(count * width, 0.0);
         let matrices = [layer.o.view(weights)?];
-        multiply(pool, *level, &mut arena.activations, &arena.mixed, matrices, [&mut arena.back[..]]);
+        let next = [layer.gate.view(weights)?, layer.up.view(weights)?];
+        multiply(pool, *level, &mut arena.activations, &arena.mixed, matrices, [&mut arena.back[..]], &next);
         let norm = layer.post_attention_norm.as_deref();
         add_rows(pool, *level, &mut arena.x, &mut arena.back, width, norm, config.norm_epsilon);
         Ok(())
@@ -124,7 +126,7 @@ impl Llama {
     }
 
     pub(super) fn feed_forward(&mut self, number: usize) -> Result<(), Error> {
-        let Self { weights, config, layers, arena, pool, level, .. } = self;
+        let Self { weights, config, layers, output, arena, pool, level, .. } = self;
         let layer = &layers[number];
         let (ffn, epsilon) = (config.ffn as usize, config.norm_epsilon);
         normed(pool, *level, &arena.x, &layer.ffn_norm, epsilon, &mut arena.normed);
@@ -132,7 +134,8 @@ impl Llama {
         arena.up.resize(arena.rows.len() * ffn, 0.0);
         let matrices = [layer.gate.view(weights)?, layer.up.view(weights)?];
         let outs = [&mut arena.gate[..], &mut arena.up[..]];
-        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs);
+        let next = [layer.down.view(weights)?];
+        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs, &next);
         let (up, gelu, level_now) = (&arena.up, config.family == Family::Gemma3, *level);
         let part = ffn.div_ceil(2).max(256);
         each(pool, &mut arena.gate, part, &|at, gate| {
@@ -143,7 +146,17 @@ impl Llama {
             }
         });
         let matrices = [layer.down.view(weights)?];
-        multiply(pool, *level, &mut arena.activations, &arena.gate, matrices, [&mut arena.back[..]]);
+        let outs = [&mut arena.back[..]];
+        match layers.get(number + 1) {
+            Some(next) => {
+                let next = [next.q.view(weights)?, next.k.view(weights)?, next.v.view(weights)?];
+                multiply(pool, *level, &mut arena.activations, &arena.gate, matrices, outs, &next);
+            }
+            None => {
+                let next = [output.view(weights)?];
+                multiply(pool, *level, &mut arena.activations, &arena.gate, matrices, outs, &next);
+            }
+        }
         let (width, norm) = (config.width as usize, layer.post_ffn_norm.as_deref());
         add_rows(pool, *level, &mut arena.x, &mut arena.back, width, norm, epsilon);
         Ok(())
@@ -155,7 +168,7 @@ impl Llama {
         work: &[Work<'_>],
         out: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Result<(), Error> {
-        let Self { weights, config, arena, pool, level, .. } = self;
+        let Self { weights, config, layers, arena, pool, level, .. } = self;
         let (width, vocabulary) = (config.width as usize, config.vocabulary as usize);
         let mut last = 0;
         arena.wanted.clear();
@@ -173,7 +186,17 @@ impl Llama {
         normed(pool, *level, &arena.back, &self.output_norm, config.norm_epsilon, &mut arena.normed);
         arena.logits.resize(arena.wanted.len() * vocabulary, 0.0);
         let matrices = [self.output.view(weights)?];
-        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, [&mut arena.logits[..]]);
+        let first = &layers[0];
+        let next = [first.q.view(weights)?, first.k.view(weights)?, first.v.view(weights)?];
+        multiply(
+            pool,
+            *level,
+            &mut arena.activations,
+            &arena.normed,
+            matrices,
+            [&mut arena.logits[..]],
+            &next,
+        );
         for (number, logits) in arena.wanted.iter().zip(arena.logits.chunks_exact_mut(vocabulary)) {
             out(*number, logits);
         }
@@ -203,11 +226,13 @@ fn multiply<const N: usize>(
     values: &[f32],
     matrices: [Matrix<'_>; N],
     outs: [&mut [f32]; N],
+    next: &[Matrix<'_>],
 ) {
     let exact = matrices.iter().any(Matrix::reads_floats);
     activations.fill(pool, level, values, matrices[0].k(), exact);
     let mut outs = outs.into_iter();
     let mut jobs = matrices.map(|matrix| Job { matrix, out: outs.next().unwrap_or_default() });
+    kernels::expect(pool, activations, next);
     kernels::matmul(pool, activations, &mut jobs);
 }
 
