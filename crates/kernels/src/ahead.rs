@@ -115,14 +115,12 @@ mod tests {
             let matrix = Matrix::new(Kind::Q4_1, &bytes, k, n).unwrap();
             let (first, last) = (first.min(tiles(n) - 1), tiles(n).min(first + 12));
             let places = Places::of(&matrix, first, last - first, apart);
-            let columns = (first..last).flat_map(|tile| -> Vec<usize> {
-                match apart {
-                    true => Columns::apart(n, tile).flat_map(Columns::padded).collect(),
-                    false => beside(n, tile).collect(),
-                }
-            });
+            let columns: Vec<usize> = match apart {
+                true => Columns::apart(n, first..last).flat_map(Columns::padded).collect(),
+                false => beside(n, first..last).collect(),
+            };
             let row = Kind::Q4_1.row_bytes(k);
-            let read: BTreeSet<usize> = columns.flat_map(|column| (column * row..(column + 1) * row).step_by(LINE)).collect();
+            let read: BTreeSet<usize> = columns.into_iter().flat_map(|column| (column * row..(column + 1) * row).step_by(LINE)).collect();
             prop_assert_eq!(asked(&matrix, places), read);
         }
     }

@@ -12,9 +12,9 @@ pub(crate) fn tiles(n: usize) -> usize {
     n.div_ceil(TILE)
 }
 
-/// The columns of a tile that lie beside each other.
-pub(crate) fn beside(n: usize, tile: usize) -> Range<usize> {
-    tile * TILE..((tile + 1) * TILE).min(n)
+/// The columns of tiles that lie beside each other.
+pub(crate) fn beside(n: usize, tiles: Range<usize>) -> Range<usize> {
+    tiles.start * TILE..(tiles.end * TILE).min(n)
 }
 
 /// Up to four columns, `step` apart.
@@ -32,12 +32,12 @@ impl Columns {
         range.step_by(FOUR).map(move |first| Self { first, step: 1, count: FOUR.min(end - first) })
     }
 
-    /// The fours of a tile of columns that lie apart: each has one from every quarter of the `n` columns. Who takes tile
+    /// The fours of tiles of columns that lie apart: each has one from every quarter of the `n` columns. Who takes tile
     /// after tile then reads at four places of memory, which answers faster than at one (docs/performance.md).
-    pub(crate) fn apart(n: usize, tile: usize) -> impl Iterator<Item = Self> {
+    pub(crate) fn apart(n: usize, tiles: Range<usize>) -> impl Iterator<Item = Self> {
         let step = n.div_ceil(FOUR);
         let each = TILE / FOUR;
-        (tile * each..((tile + 1) * each).min(step)).map(move |first| Self {
+        (tiles.start * each..(tiles.end * each).min(step)).map(move |first| Self {
             first,
             step,
             count: (n - first).div_ceil(step),
@@ -62,9 +62,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tiles_have_every_column_once_beside_each_other_or_apart(n in 1usize..400) {
-            let mut near: Vec<usize> = (0..tiles(n)).flat_map(|tile| Columns::of(beside(n, tile))).flat_map(each).collect();
-            let mut far: Vec<usize> = (0..tiles(n)).flat_map(|tile| Columns::apart(n, tile)).flat_map(each).collect();
+        fn tiles_have_every_column_once_beside_each_other_or_apart(n in 1usize..400, cut in 0usize..25) {
+            let cut = cut.min(tiles(n));
+            let halves = || [0..cut, cut..tiles(n)].into_iter();
+            let mut near: Vec<usize> =
+                halves().flat_map(|tiles| Columns::of(beside(n, tiles))).flat_map(each).collect();
+            let mut far: Vec<usize> = halves().flat_map(|tiles| Columns::apart(n, tiles)).flat_map(each).collect();
             near.sort_unstable();
             far.sort_unstable();
             prop_assert_eq!(&near, &(0..n).collect::<Vec<_>>());
@@ -73,7 +76,7 @@ mod tests {
 
         #[test]
         fn what_stands_for_a_column_that_is_not_there_is(n in 1usize..400, tile in 0usize..25) {
-            for columns in Columns::apart(n, tile) {
+            for columns in Columns::apart(n, tile..tile + 1) {
                 prop_assert!(columns.padded().iter().all(|column| each(columns).any(|there| there == *column)));
             }
         }

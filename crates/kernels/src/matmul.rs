@@ -190,10 +190,14 @@ pub fn matmul(pool: &mut Pool, x: &Activations, jobs: &mut [Job<'_>]) {
         *place = Some((job.matrix, Out::new(job.out)));
     }
     pool.run(shares.items(), &|item| {
-        for tile in shares.tiles(item..item + 1) {
-            if let Some(((matrix, out), tile)) = locate(outs.iter().flatten(), |(matrix, _)| matrix, tile) {
-                multiply(matrix, x, tile, out);
-            }
+        let mut left = shares.tiles(item..item + 1);
+        while let Some(((matrix, out), tile)) =
+            locate(outs.iter().flatten(), |(matrix, _)| matrix, left.start)
+            && !left.is_empty()
+        {
+            let here = left.len().min(tiles(matrix.n) - tile);
+            multiply(matrix, x, tile..tile + here, out);
+            left.start += here;
         }
     });
 }
@@ -253,7 +257,18 @@ fn locate<'a, T>(
 }
 
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
-fn multiply(matrix: &Matrix<'_>, x: &Activations, tile: usize, out: &Out) {
+fn multiply(matrix: &Matrix<'_>, x: &Activations, tiles: Range<usize>, out: &Out) {
+    let level = x.level();
+    if x.rows() == 1 {
+        return rows::<1>(level, matrix, tiles, x, 0, out);
+    }
+    for tile in tiles {
+        multiply_many(matrix, x, tile..tile + 1, out);
+    }
+}
+
+#[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
+fn multiply_many(matrix: &Matrix<'_>, x: &Activations, tile: Range<usize>, out: &Out) {
     let level = x.level();
     #[cfg(target_arch = "x86_64")]
     if level == Level::Avx512Vnni && x.layout() != Layout::Quads && !matrix.reads_floats() {
@@ -271,15 +286,15 @@ fn multiply(matrix: &Matrix<'_>, x: &Activations, tile: usize, out: &Out) {
     while first < x.rows() {
         let take = match x.rows() - first {
             4.. => {
-                rows::<4>(level, matrix, tile, x, first, out);
+                rows::<4>(level, matrix, tile.clone(), x, first, out);
                 4
             }
             2.. => {
-                rows::<2>(level, matrix, tile, x, first, out);
+                rows::<2>(level, matrix, tile.clone(), x, first, out);
                 2
             }
             _ => {
-                rows::<1>(level, matrix, tile, x, first, out);
+                rows::<1>(level, matrix, tile.clone(), x, first, out);
                 1
             }
         };
@@ -287,17 +302,17 @@ fn multiply(matrix: &Matrix<'_>, x: &Activations, tile: usize, out: &Out) {
     }
 }
 
-/// The columns of a tile by `M` rows of activations.
+/// The columns of tiles by `M` rows of activations.
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
 fn rows<const M: usize>(
     level: Level,
     matrix: &Matrix<'_>,
-    tile: usize,
+    tiles: Range<usize>,
     x: &Activations,
     first: usize,
     out: &Out,
 ) {
-    let columns = beside(matrix.n, tile);
+    let columns = beside(matrix.n, tiles.clone());
     // SAFETY, all three: `x` carries a level that this machine has, `matmul` checked the sizes; the columns are this thread's alone.
     match level {
         #[cfg(target_arch = "x86_64")]
@@ -305,7 +320,7 @@ fn rows<const M: usize>(
         Level::Avx512Vnni => unsafe { crate::avx512::rows::<M>(matrix, columns, x, first, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: see above.
-        Level::Avx2 => unsafe { crate::avx2::rows::<M>(matrix, tile, x, first, out) },
+        Level::Avx2 => unsafe { crate::avx2::rows::<M>(matrix, tiles, x, first, out) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: see above.
         Level::Neon => unsafe { crate::neon::rows::<M>(matrix, columns, x, first, out) },

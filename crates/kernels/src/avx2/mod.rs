@@ -11,6 +11,7 @@ mod round;
 mod unpack;
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use crate::activations::Activations;
 use crate::blocks::Kind;
@@ -29,7 +30,7 @@ pub(crate) fn available() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// The columns of a tile by `M` rows of activations from `first` on. Which columns these are depends on the format and `M`:
+/// The columns of tiles by `M` rows of activations from `first` on. Which columns these are depends on the format and `M`:
 /// those of a quantised one by one row lie apart, since memory is what they wait for.
 ///
 /// # Safety
@@ -38,7 +39,7 @@ pub(crate) fn available() -> bool {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn rows<const M: usize>(
     matrix: &Matrix<'_>,
-    tile: usize,
+    tiles: Range<usize>,
     x: &Activations,
     first: usize,
     out: &Out,
@@ -46,10 +47,10 @@ pub(crate) unsafe fn rows<const M: usize>(
     // SAFETY: the caller's promise; the columns are of the matrix, whose rows are whole blocks of `k`.
     unsafe {
         match matrix.kind() {
-            Kind::F32 => float_rows::<0, M>(matrix, tile, x, first, out),
-            Kind::F16 => float_rows::<1, M>(matrix, tile, x, first, out),
-            Kind::Bf16 => float_rows::<2, M>(matrix, tile, x, first, out),
-            kind => with_kind!(kind, quantised_rows[M](matrix, tile, x, first, out)),
+            Kind::F32 => float_rows::<0, M>(matrix, tiles, x, first, out),
+            Kind::F16 => float_rows::<1, M>(matrix, tiles, x, first, out),
+            Kind::Bf16 => float_rows::<2, M>(matrix, tiles, x, first, out),
+            kind => with_kind!(kind, quantised_rows[M](matrix, tiles, x, first, out)),
         }
     }
 }
@@ -59,14 +60,14 @@ pub(crate) unsafe fn rows<const M: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn quantised_rows<const K: u8, const M: usize>(
     matrix: &Matrix<'_>,
-    tile: usize,
+    tiles: Range<usize>,
     x: &Activations,
     first: usize,
     out: &Out,
 ) {
     let rows = file_rows(matrix);
     if M == 1 {
-        for columns in Columns::apart(matrix.n(), tile) {
+        for columns in Columns::apart(matrix.n(), tiles) {
             let (rows, target) = (rows(columns), Target::new(matrix, columns, out));
             // SAFETY: the caller's promise; the activations have as many blocks as a row.
             unsafe {
@@ -78,7 +79,7 @@ unsafe fn quantised_rows<const K: u8, const M: usize>(
         }
         return;
     }
-    for columns in Columns::of(beside(matrix.n(), tile)) {
+    for columns in Columns::of(beside(matrix.n(), tiles)) {
         let (rows, target) = (rows(columns), Target::new(matrix, columns, out));
         // SAFETY: as above.
         unsafe { four::<K, M, AHEAD>(&rows, x, first, &target) };
@@ -180,7 +181,7 @@ unsafe fn eight<const F: u8>(at: *const u8) -> __m256 {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn float_rows<const F: u8, const M: usize>(
     matrix: &Matrix<'_>,
-    tile: usize,
+    tiles: Range<usize>,
     x: &Activations,
     first: usize,
     out: &Out,
@@ -188,7 +189,7 @@ unsafe fn float_rows<const F: u8, const M: usize>(
     let k = x.k();
     let size = matrix.kind().block().1;
     let whole = k / 8 * 8;
-    for column in beside(matrix.n(), tile) {
+    for column in beside(matrix.n(), tiles) {
         let row = matrix.row(column);
         let mut sums = [_mm256_setzero_ps(); M];
         for at in (0..whole).step_by(8) {
