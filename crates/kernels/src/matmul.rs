@@ -256,7 +256,6 @@ fn locate<'a, T>(
     })
 }
 
-#[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
 fn multiply(matrix: &Matrix<'_>, x: &Activations, tiles: Range<usize>, out: &Out) {
     let level = x.level();
     if x.rows() == 1 {

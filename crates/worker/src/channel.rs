@@ -2,14 +2,16 @@
 //! closes, and answers pings itself, so that neither waits for the engine.
 
 use std::{
+    collections::VecDeque,
     io,
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use link::{ErrorCode, FromWorker, Hello, Received, ToWorker, WireError, blocking, encode};
@@ -21,6 +23,9 @@ use crate::{
 
 /// Frames that may wait for the socket; the engine waits when they do.
 const OUTGOING: usize = 64;
+/// So long after something was sent, tokens wait for each other: a quick model makes several in this time, nobody sees the
+/// difference, and each sending wakes the server and its client, on the processors that compute.
+const TOGETHER: Duration = Duration::from_millis(8);
 /// Orders that may wait for the engine. The server holds 64 requests at most, each with a few credits and a cancel;
 /// one that sends more is broken.
 const INCOMING: usize = 1024;
@@ -47,21 +52,76 @@ impl Pulse {
 
 /// What the server is told through.
 #[derive(Clone, Debug)]
-pub(crate) struct Outbox {
-    frames: SyncSender<Vec<u8>>,
+pub(crate) struct Outbox(Arc<Outgoing>);
+
+#[derive(Debug, Default)]
+struct Outgoing {
+    waiting: Mutex<Waiting>,
+    /// For the writer: there is something to send now.
+    due: Condvar,
+    /// For who says something: there is room.
+    room: Condvar,
+}
+
+/// Frames that wait for the socket.
+#[derive(Debug, Default)]
+struct Waiting {
+    frames: VecDeque<Vec<u8>>,
+    /// One of them is to go at once.
+    urgent: bool,
+    /// The writer waits for the first frame, not for company of one.
+    idle: bool,
 }
 
 impl Outbox {
     /// Says it; waits while the socket and the queue are full.
     pub(crate) fn say(&self, message: &FromWorker) {
         let frame = encode(message).or_else(|error| encode(&instead(message, &error)));
-        // Without the writer the process is ending.
-        drop(frame.map(|frame| self.frames.send(frame)));
+        let Ok(frame) = frame else { return };
+        let is_full = |waiting: &mut Waiting| waiting.frames.len() >= OUTGOING;
+        let waiting = self.0.room.wait_while(self.0.lock(), is_full).unwrap_or_else(PoisonError::into_inner);
+        self.push(waiting, frame, !matches!(message, FromWorker::Token { .. }));
     }
 
     /// Says it unless the queue is full: who does not read wants no answer.
     fn say_now(&self, message: &FromWorker) {
-        drop(encode(message).map(|frame| self.frames.try_send(frame)));
+        let (Ok(frame), waiting) = (encode(message), self.0.lock()) else { return };
+        if waiting.frames.len() < OUTGOING {
+            self.push(waiting, frame, true);
+        }
+    }
+
+    fn push(&self, mut waiting: MutexGuard<'_, Waiting>, frame: Vec<u8>, urgent: bool) {
+        waiting.frames.push_back(frame);
+        waiting.urgent |= urgent || waiting.frames.len() >= OUTGOING / 2;
+        if waiting.urgent || waiting.idle {
+            drop(waiting);
+            self.0.due.notify_one();
+        }
+    }
+}
+
+impl Outgoing {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be sent next, once it is; `last`: when something was sent.
+    fn next(&self, last: Option<Instant>) -> Vec<u8> {
+        let mut waiting = self.lock();
+        waiting.idle = true;
+        let empty = |waiting: &mut Waiting| waiting.frames.is_empty();
+        waiting = self.due.wait_while(waiting, empty).unwrap_or_else(PoisonError::into_inner);
+        waiting.idle = false;
+        if let Some(left) = last.and_then(|last| TOGETHER.checked_sub(last.elapsed())) {
+            let waited = self.due.wait_timeout_while(waiting, left, |waiting| !waiting.urgent);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        waiting.urgent = false;
+        let frames = waiting.frames.drain(..).collect::<Vec<_>>();
+        drop(waiting);
+        self.room.notify_one();
+        frames.concat()
     }
 }
 
@@ -85,9 +145,9 @@ pub(crate) fn start(
 ) -> io::Result<(Outbox, Receiver<Received<ToWorker>>, Pulse)> {
     let writer = blocking::Writer::new(channel.try_clone()?);
     let reader = blocking::Reader::new(channel);
-    let (frames, outgoing) = sync_channel(OUTGOING);
     let (orders, incoming) = sync_channel(INCOMING);
-    let (outbox, pulse) = (Outbox { frames }, Pulse::default());
+    let (outbox, pulse) = (Outbox(Arc::default()), Pulse::default());
+    let outgoing = Arc::clone(&outbox.0);
     let (answers, steps) = (outbox.clone(), pulse.clone());
     thread::Builder::new().name("reader".into()).spawn(move || {
         let _leave = leave::WithThread;
@@ -96,14 +156,19 @@ pub(crate) fn start(
     })?;
     thread::Builder::new().name("writer".into()).spawn(move || {
         let _leave = leave::WithThread;
-        for frame in outgoing {
-            if writer.send(&frame, &[]).is_err() {
-                // The server is gone.
-                leave::now(0);
-            }
-        }
+        write(&writer, &outgoing)
     })?;
     Ok((outbox, incoming, pulse))
+}
+
+/// Until the server is gone.
+#[expect(clippy::disallowed_methods, reason = "decides nothing but how tokens are put together")]
+fn write(writer: &blocking::Writer, outgoing: &Outgoing) -> ! {
+    let mut last = None;
+    while writer.send(&outgoing.next(last), &[]).is_ok() {
+        last = Some(Instant::now());
+    }
+    leave::now(0)
 }
 
 /// Until the channel closes. Returns the code to leave with.
@@ -158,6 +223,56 @@ mod tests {
         assert!((first..first + 64).all(port::is_cancelled) && !port::is_cancelled(first + 64));
         port::cancel(first + 64);
         assert!(port::is_cancelled(first + 64) && !port::is_cancelled(first), "the oldest is let go");
+    }
+
+    fn token(seq: u32) -> FromWorker {
+        FromWorker::Token { id: 1, seq, text: "word".into() }
+    }
+
+    /// What the writer would send next, as the numbers of the tokens in it.
+    fn tokens(outgoing: &Outgoing, last: Option<Instant>) -> Vec<u32> {
+        let (bytes, mut decoder) = (outgoing.next(last), link::Decoder::default());
+        decoder.push(&bytes);
+        let each = std::iter::from_fn(|| decoder.take::<FromWorker>().unwrap());
+        each.filter_map(|received| match received.message {
+            FromWorker::Token { seq, .. } => Some(seq),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_first_token_goes_at_once_and_those_after_it_together_unless_something_urgent_comes() {
+        let outbox = Outbox(Arc::default());
+        outbox.say(&token(0));
+        assert_eq!(tokens(&outbox.0, None), [0]);
+        let sent = Instant::now();
+        outbox.say(&token(1));
+        outbox.say(&token(2));
+        assert!(!outbox.0.lock().urgent);
+        assert_eq!(tokens(&outbox.0, Some(sent)), [1, 2]);
+        assert!(sent.elapsed() >= TOGETHER, "they waited for each other");
+        // An end is waited for by somebody.
+        outbox.say(&token(3));
+        outbox.say(&FromWorker::Error { id: Some(1), code: ErrorCode::Internal, message: String::new() });
+        assert!(outbox.0.lock().urgent);
+        assert_eq!(tokens(&outbox.0, Some(Instant::now())), [3]);
+        assert!(!outbox.0.lock().urgent);
+    }
+
+    #[test]
+    fn no_token_of_a_crowd_is_lost_and_who_makes_them_waits_for_room() {
+        let outbox = Outbox(Arc::default());
+        let more = outbox.clone();
+        let maker = thread::spawn(move || (0..3 * OUTGOING as u32).for_each(|seq| more.say(&token(seq))));
+        let mut all = Vec::new();
+        while all.len() < 3 * OUTGOING {
+            let some = tokens(&outbox.0, Some(Instant::now()));
+            assert!((1..=OUTGOING).contains(&some.len()), "{some:?}");
+            all.extend(some);
+        }
+        maker.join().unwrap();
+        assert_eq!(all, (0..3 * OUTGOING as u32).collect::<Vec<_>>());
     }
 
     #[test]
