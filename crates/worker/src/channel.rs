@@ -69,7 +69,7 @@ struct Waiting {
     frames: VecDeque<Vec<u8>>,
     /// One of them is to go at once.
     urgent: bool,
-    /// The writer waits for the first frame, not for company of one.
+    /// The writer waits for whatever comes.
     idle: bool,
 }
 
@@ -109,14 +109,14 @@ impl Outgoing {
     /// What is to be sent next, once it is; `last`: when something was sent.
     fn next(&self, last: Option<Instant>) -> Vec<u8> {
         let mut waiting = self.lock();
-        waiting.idle = true;
-        let empty = |waiting: &mut Waiting| waiting.frames.is_empty();
-        waiting = self.due.wait_while(waiting, empty).unwrap_or_else(PoisonError::into_inner);
-        waiting.idle = false;
         if let Some(left) = last.and_then(|last| TOGETHER.checked_sub(last.elapsed())) {
             let waited = self.due.wait_timeout_while(waiting, left, |waiting| !waiting.urgent);
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        waiting.idle = true;
+        let empty = |waiting: &mut Waiting| waiting.frames.is_empty();
+        waiting = self.due.wait_while(waiting, empty).unwrap_or_else(PoisonError::into_inner);
+        waiting.idle = false;
         waiting.urgent = false;
         let frames = waiting.frames.drain(..).collect::<Vec<_>>();
         drop(waiting);
