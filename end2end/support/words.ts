@@ -49,7 +49,8 @@ export interface Session {
 
 export interface Snapshot {
   sequence: number;
-  server: { version: string; pid: number; state: string };
+  server: { version: string; pid: number; state: string; private_bytes: number | null; spare: { pid: number; private_bytes: number } | null };
+  books: { device: string; server_bytes: number; models_bytes: number | null }[];
   models: Model[];
   receipts: Receipt[];
   sessions: Session[];

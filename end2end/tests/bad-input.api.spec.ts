@@ -91,7 +91,7 @@ test('a body over the limit is 413, in the words of the path', async ({ server }
 test('a prompt longer than the context is refused with its code, and the model stays', async ({ server }) => {
   const answer = await server.raw('/v1/chat/completions', chat({ messages: [{ role: 'user', content: 'word '.repeat(30_000) }] }));
   expect([answer.status, answer.body.error.code]).toEqual([400, 'context_length_exceeded']);
-  expect(await server.model()).toMatchObject({ state: 'ready', in_flight: 0 });
+  await expect.poll(() => server.model()).toMatchObject({ state: 'ready', in_flight: 0 });
 });
 
 test('a file that is no model answers 422 with the reason, a broken one too, and both harm nobody', async ({ server }) => {

@@ -11,7 +11,7 @@ test('a question is answered, with speed and time to first token', async ({ page
   await expect(lastAnswer(page).locator('.note')).toContainText(/tok\/s/, { timeout: 90_000 });
   await expect(lastAnswer(page).locator('.note')).toContainText(/first token/);
   await expect(lastAnswer(page).locator('.text')).toHaveText(/\w/);
-  expect(await server.model()).toMatchObject({ state: 'ready', in_flight: 0 });
+  await expect.poll(() => server.model()).toMatchObject({ state: 'ready', in_flight: 0 });
 });
 
 test('what was said before is known, and a new conversation forgets it', async ({ page, open }) => {

@@ -45,7 +45,22 @@ test('a chat loads the model it asks for', async ({ server }) => {
   expect(status).toBe(200);
   expect(body.choices[0].message.content).not.toBe('');
   expect(body.timings.ttft_ms).toBeGreaterThan(0);
-  expect(await server.model()).toMatchObject({ state: 'ready', in_flight: 0 });
+  // The lease is given back a moment after the answer's last byte.
+  await expect.poll(() => server.model()).toMatchObject({ state: 'ready', in_flight: 0 });
+});
+
+test('the worker that waits is Innkeeper\'s own until a load takes it, and another one waits then', async ({ server }) => {
+  const waiting = async () => (await server.snapshot()).server.spare;
+  await expect.poll(waiting).not.toBeNull();
+  const { server: own, books } = await server.snapshot();
+  expect(books[0]!.server_bytes, 'with the server').toBe(own.private_bytes! + own.spare!.private_bytes);
+  const held = privateBytes(own.spare!.pid);
+  expect(Math.abs(own.spare!.private_bytes - held)).toBeLessThan(near(held));
+  expect(own.spare!.private_bytes).toBeLessThan(4 * 2 ** 20);
+  const { pid } = (await server.load()).instances[0]!;
+  expect(pid).toBe(own.spare!.pid);
+  await expect.poll(async () => (await waiting())?.pid ?? pid).not.toBe(pid);
+  expect(server.workers()).toEqual([pid]);
 });
 
 test('loading twice at once is one load', async ({ server }) => {

@@ -6,7 +6,9 @@ import { expect, hydrated, test, withoutEvents } from '../support/test.ts';
 const MIB = 2 ** 20;
 
 test('load, see what it takes, unload, see what came back', async ({ page, open, server }) => {
+  await expect.poll(async () => (await server.snapshot()).server.spare).not.toBeNull();
   await open('/');
+  await expect(page.getByRole('listitem').filter({ hasText: 'Innkeeper itself' })).toContainText(/itself [\d.]+ MiB \([\d.]+ MiB of it a worker that waits/);
   await expect(rowIn(page, 'unloaded')).toBeVisible();
   await button(page, 'Load smollm2').click();
   await expect(rowIn(page, 'ready')).toBeVisible();
