@@ -56,7 +56,7 @@ fn details(snapshot: &Snapshot) -> String {
     if let Some(spare) = server.spare {
         let held = bytes(spare.private_bytes);
         lines.push(format!(
-            "A worker that waits for the next model holds {held} of it (process {}).",
+            "A worker waits for the next model (process {}, {held}, counted as Innkeeper's).",
             spare.pid
         ));
     }
