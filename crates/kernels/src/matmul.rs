@@ -311,20 +311,21 @@ fn rows<const M: usize>(
     first: usize,
     out: &Out,
 ) {
-    let columns = beside(matrix.n, tiles.clone());
     // SAFETY, all three: `x` carries a level that this machine has, `matmul` checked the sizes; the columns are this thread's alone.
     match level {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: see above.
-        Level::Avx512Vnni => unsafe { crate::avx512::rows::<M>(matrix, columns, x, first, out) },
+        Level::Avx512Vnni => unsafe {
+            crate::avx512::rows::<M>(matrix, beside(matrix.n, tiles), x, first, out);
+        },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: see above.
         Level::Avx2 => unsafe { crate::avx2::rows::<M>(matrix, tiles, x, first, out) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: see above.
-        Level::Neon => unsafe { crate::neon::rows::<M>(matrix, columns, x, first, out) },
+        Level::Neon => unsafe { crate::neon::rows::<M>(matrix, beside(matrix.n, tiles), x, first, out) },
         _ => {
-            for column in columns {
+            for column in beside(matrix.n, tiles) {
                 let made = plain::dot::<M>(matrix.kind, matrix.row(column), x, first);
                 for (m, value) in made.into_iter().enumerate() {
                     // SAFETY: see above.

@@ -11,7 +11,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use link::{ErrorCode, FromWorker, Hello, Received, ToWorker, WireError, blocking, encode};
@@ -106,13 +106,10 @@ impl Outgoing {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be sent next, once it is; `last`: when something was sent.
-    fn next(&self, last: Option<Instant>) -> Vec<u8> {
-        let mut waiting = self.lock();
-        if let Some(left) = last.and_then(|last| TOGETHER.checked_sub(last.elapsed())) {
-            let waited = self.due.wait_timeout_while(waiting, left, |waiting| !waiting.urgent);
-            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+    /// What is to be sent next; waits so long for more of it, unless it is urgent, and then until there is something.
+    fn next(&self, more: Duration) -> Vec<u8> {
+        let waited = self.due.wait_timeout_while(self.lock(), more, |waiting| !waiting.urgent);
+        let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         waiting.idle = true;
         let empty = |waiting: &mut Waiting| waiting.frames.is_empty();
         waiting = self.due.wait_while(waiting, empty).unwrap_or_else(PoisonError::into_inner);
@@ -162,11 +159,10 @@ pub(crate) fn start(
 }
 
 /// Until the server is gone.
-#[expect(clippy::disallowed_methods, reason = "decides nothing but how tokens are put together")]
 fn write(writer: &blocking::Writer, outgoing: &Outgoing) -> ! {
-    let mut last = None;
-    while writer.send(&outgoing.next(last), &[]).is_ok() {
-        last = Some(Instant::now());
+    let mut more = Duration::ZERO;
+    while writer.send(&outgoing.next(more), &[]).is_ok() {
+        more = TOGETHER;
     }
     leave::now(0)
 }
@@ -230,8 +226,8 @@ mod tests {
     }
 
     /// What the writer would send next, as the numbers of the tokens in it.
-    fn tokens(outgoing: &Outgoing, last: Option<Instant>) -> Vec<u32> {
-        let (bytes, mut decoder) = (outgoing.next(last), link::Decoder::default());
+    fn tokens(outgoing: &Outgoing, more: Duration) -> Vec<u32> {
+        let (bytes, mut decoder) = (outgoing.next(more), link::Decoder::default());
         decoder.push(&bytes);
         let each = std::iter::from_fn(|| decoder.take::<FromWorker>().unwrap());
         each.filter_map(|received| match received.message {
@@ -242,22 +238,23 @@ mod tests {
     }
 
     #[test]
-    fn the_first_token_goes_at_once_and_those_after_it_together_unless_something_urgent_comes() {
+    fn tokens_wait_for_each_other_unless_nothing_was_sent_before_or_something_urgent_comes() {
+        const LONG: Duration = Duration::from_secs(3600);
         let outbox = Outbox(Arc::default());
         outbox.say(&token(0));
-        assert_eq!(tokens(&outbox.0, None), [0]);
-        let sent = Instant::now();
+        assert_eq!(tokens(&outbox.0, Duration::ZERO), [0]);
         outbox.say(&token(1));
-        outbox.say(&token(2));
-        assert!(!outbox.0.lock().urgent);
-        assert_eq!(tokens(&outbox.0, Some(sent)), [1, 2]);
-        assert!(sent.elapsed() >= TOGETHER, "they waited for each other");
+        let more = outbox.clone();
         // An end is waited for by somebody.
+        let end = FromWorker::Error { id: Some(1), code: ErrorCode::Internal, message: String::new() };
+        let later = thread::spawn(move || {
+            more.say(&token(2));
+            more.say(&end);
+        });
+        assert_eq!(tokens(&outbox.0, LONG), [1, 2]);
+        later.join().unwrap();
         outbox.say(&token(3));
-        outbox.say(&FromWorker::Error { id: Some(1), code: ErrorCode::Internal, message: String::new() });
-        assert!(outbox.0.lock().urgent);
-        assert_eq!(tokens(&outbox.0, Some(Instant::now())), [3]);
-        assert!(!outbox.0.lock().urgent);
+        assert_eq!(tokens(&outbox.0, Duration::from_millis(1)), [3], "it does not wait for ever");
     }
 
     #[test]
@@ -267,7 +264,7 @@ mod tests {
         let maker = thread::spawn(move || (0..3 * OUTGOING as u32).for_each(|seq| more.say(&token(seq))));
         let mut all = Vec::new();
         while all.len() < 3 * OUTGOING {
-            let some = tokens(&outbox.0, Some(Instant::now()));
+            let some = tokens(&outbox.0, TOGETHER);
             assert!((1..=OUTGOING).contains(&some.len()), "{some:?}");
             all.extend(some);
         }
