@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     Ground, http,
     inn::{Inn, Shelf},
-    processes::{arguments, children, pause, signal, stand, until},
+    processes::{self, arguments, children, pause, signal, stand, until},
     report::{Figures, Outcome, spread},
 };
 
@@ -107,7 +107,9 @@ fn in_a_load(inn: &Inn, rounds: usize) -> Result<Vec<Duration>> {
     let (ours, mut times) = (arguments(inn.pid()), Vec::new());
     for _ in 0..rounds {
         // So that the worker is not there before its load.
-        inn.without_waiting()?;
+        if processes::waiting(inn.pid()).is_some() {
+            inn.without_waiting()?;
+        }
         let before = children(inn.pid());
         let reader = begin(inn, &chat("two", &Counting::new(1).prompt(0)))?;
         let new = || {
