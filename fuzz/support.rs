@@ -22,7 +22,7 @@ pub fn look_and_load(files: &[(FileRole, &[u8])]) {
     let open = || files.iter().filter_map(|(role, bytes)| file(*role, bytes)).collect::<Vec<_>>();
     if engine::ModelLoader.inspect(open()).is_ok() {
         let order =
-            Load { files: files.iter().map(|(role, _)| *role).collect(), context: Some(64), threads: 1 };
+            Load { model: String::new(), files: files.iter().map(|(role, _)| *role).collect(), context: Some(64), threads: 1 };
         if let Ok((mut engine, _)) = engine::ModelLoader.load(open(), &order, &mut |_, _, _| {})
             && engine.admit(question()).is_ok()
         {

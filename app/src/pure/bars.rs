@@ -104,10 +104,10 @@ pub fn innkeeper_bytes(snapshot: &Snapshot) -> u64 {
     own(snapshot).iter().map(|part| part.bytes).sum()
 }
 
-/// What Innkeeper holds itself, as the books have it.
+/// What Innkeeper holds itself, as the books have it; `None` where its process could not be read.
 pub fn itself(snapshot: &Snapshot) -> Option<u64> {
     let ram = snapshot.books.iter().find(|books| books.device == "ram");
-    ram.map(|ram| ram.server_bytes)
+    snapshot.server.private_bytes.and(ram).map(|ram| ram.server_bytes)
 }
 
 fn own(snapshot: &Snapshot) -> Vec<Part> {

@@ -126,8 +126,9 @@ impl RunDir {
     pub(crate) fn record(&self, intent: &Intent) -> io::Result<()> {
         let path = self.intent_path(&intent.nonce);
         let new = path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(intent)?)?;
-        fs::rename(new, path)
+        let written = fs::write(&new, serde_json::to_vec(intent)?).and_then(|()| fs::rename(&new, path));
+        // On a full disk there is a file without contents.
+        written.inspect_err(|_| drop(fs::remove_file(new)))
     }
 
     /// Strikes a worker out.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     sync::{oneshot, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// In which it answers that it is awake. One that does not, since somebody has stopped it, is no gain.
-const AWAKE: Duration = Duration::from_millis(250);
+const AWAKE: Duration = Duration::from_secs(1);
 /// After one that did not come about or was ended by somebody, before the next; doubled each time.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -95,6 +95,7 @@ enum Turn {
 pub(crate) async fn keep(house: &House) {
     let mut pause = PAUSE;
     loop {
+        let began = Instant::now();
         let turn = match start(house).await {
             Some(worker) => wait(house, worker).await,
             None => Turn::Lost,
@@ -108,6 +109,8 @@ pub(crate) async fn keep(house: &House) {
                 }
                 Turn::Closing => {}
                 Turn::Lost => {
+                    // One that lived for long is not one of a row.
+                    pause = if began.elapsed() > LONGEST_PAUSE { PAUSE } else { pause };
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -186,6 +189,11 @@ async fn wait(house: &House, mut worker: Worker) -> Turn {
 
 async fn lose(house: &House, worker: Worker, cause: Cause) {
     let pid = worker.pid();
+    // Memory that was short while it waited, days ago perhaps, is not its reason.
+    let cause = match cause {
+        Cause::Died { death, .. } => Cause::Died { death, oom_kills_grew: false },
+        cause => cause,
+    };
     let why = cause.problem(&worker.dismiss(house).await).message;
     tracing::warn!(pid, why, "the worker that waits was lost; a load starts its own until there is another");
 }

@@ -1,5 +1,6 @@
 //! The reader and the writer thread. The reader answers for the life of the process: it ends it when the channel
-//! closes, and answers pings itself, so that neither waits for the engine.
+//! closes, and answers pings itself, so that neither waits for the engine. What the writer still has goes with the process:
+//! up to 8 ms of tokens of an answer that is cut off by a crash.
 
 use std::{
     collections::VecDeque,
@@ -26,6 +27,8 @@ const OUTGOING: usize = 64;
 /// So long after something was sent, tokens wait for each other: a quick model makes several in this time, nobody sees the
 /// difference, and each sending wakes the server and its client, on the processors that compute.
 const TOGETHER: Duration = Duration::from_millis(8);
+/// Bytes that are sent together at most.
+const SMALL: usize = 16 << 10;
 /// Orders that may wait for the engine. The server holds 64 requests at most, each with a few credits and a cancel;
 /// one that sends more is broken.
 const INCOMING: usize = 1024;
@@ -80,7 +83,7 @@ impl Outbox {
         let Ok(frame) = frame else { return };
         let is_full = |waiting: &mut Waiting| waiting.frames.len() >= OUTGOING;
         let waiting = self.0.room.wait_while(self.0.lock(), is_full).unwrap_or_else(PoisonError::into_inner);
-        self.push(waiting, frame, !matches!(message, FromWorker::Token { .. }));
+        self.push(waiting, frame, !matches!(message, FromWorker::Token { seq: 1.., .. }));
     }
 
     /// Says it unless the queue is full: who does not read wants no answer.
@@ -114,11 +117,15 @@ impl Outgoing {
         let empty = |waiting: &mut Waiting| waiting.frames.is_empty();
         waiting = self.due.wait_while(waiting, empty).unwrap_or_else(PoisonError::into_inner);
         waiting.idle = false;
-        waiting.urgent = false;
-        let frames = waiting.frames.drain(..).collect::<Vec<_>>();
+        let mut together = waiting.frames.pop_front().unwrap_or_default();
+        // A long one is not copied, and does not wait for company.
+        while let Some(frame) = waiting.frames.pop_front_if(|frame| together.len() + frame.len() <= SMALL) {
+            together.extend(frame);
+        }
+        waiting.urgent = !waiting.frames.is_empty();
         drop(waiting);
         self.room.notify_one();
-        frames.concat()
+        together
     }
 }
 
@@ -238,14 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn tokens_wait_for_each_other_unless_nothing_was_sent_before_or_something_urgent_comes() {
+    fn tokens_wait_for_each_other_but_an_answers_first_one_and_its_end_wait_for_nobody() {
         const LONG: Duration = Duration::from_secs(3600);
         let outbox = Outbox(Arc::default());
+        // The first of an answer is waited for by somebody, whatever was sent before.
         outbox.say(&token(0));
-        assert_eq!(tokens(&outbox.0, Duration::ZERO), [0]);
+        assert_eq!(tokens(&outbox.0, LONG), [0]);
         outbox.say(&token(1));
         let more = outbox.clone();
-        // An end is waited for by somebody.
+        // And so is its end.
         let end = FromWorker::Error { id: Some(1), code: ErrorCode::Internal, message: String::new() };
         let later = thread::spawn(move || {
             more.say(&token(2));

@@ -1,5 +1,5 @@
 //! The two things that a worker does with the bare process: it takes over the channel that it was born with, and it
-//! leaves without a destructor. All `unsafe` of this room.
+//! leaves without a destructor.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 

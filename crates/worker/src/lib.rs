@@ -24,7 +24,7 @@ mod exit {
     pub(crate) const PROTOCOL: i32 = 3;
 }
 
-/// The life of a worker: `innkeeper worker --model NAME --nonce WORD`, started by the supervisor with the channel as
+/// The life of a worker: `innkeeper worker --nonce WORD --model NAME`, started by the supervisor with the channel as
 /// descriptor 3. Must be called before the program starts a thread or opens a file.
 ///
 /// `build` is what the server's build must be; `args` are those after `worker`.

@@ -1,5 +1,6 @@
 //! Which model this worker serves, where the system's list of processes reads it: among its arguments. One that is started
 //! ahead does not know it yet, so there is room for any name. A service for people who look; nothing depends on it.
+//! The name is the last argument, so that nobody minds the zeros behind a short one.
 
 use std::{fs, ops::Range};
 

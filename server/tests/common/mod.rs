@@ -170,7 +170,7 @@ impl Drop for Inn {
 
 /// The workers of the server with this data folder: their ids, read from its intents.
 fn workers_of(data: &Path) -> Vec<u32> {
-    let intents = fs::read_dir(data.join("run")).into_iter().flatten().flatten();
+    let intents = fs::read_dir(data.join("run/intents")).into_iter().flatten().flatten();
     intents
         .filter_map(|entry| serde_json::from_str::<Value>(&fs::read_to_string(entry.path()).ok()?).ok())
         .filter_map(|intent| u32::try_from(intent["pid"].as_u64()?).ok())

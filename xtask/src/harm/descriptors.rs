@@ -26,7 +26,8 @@ pub(super) fn descriptors(ground: &Ground<'_>, _: &mut Random) -> Result<Outcome
     let rounds = ground.amount(3, 30);
     let mut worst = Duration::ZERO;
     for round in 0..rounds {
-        // Somebody who is there already asks for a worker, which takes descriptors.
+        // Somebody who is there already asks for a model. Its worker is there as well, but its file takes a descriptor.
+        inn.waiting()?;
         let there = http::connect(inn.port)?;
         let client = there.local_addr()?.port();
         until("a connection to be taken", Duration::from_secs(2), || processes::is_taken(inn.port, client))?;

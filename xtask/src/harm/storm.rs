@@ -214,7 +214,7 @@ fn hold_unloads(inn: &Inn) -> Result<Reached> {
 
 /// Waits for a worker at that point, looking as fast as it can. Whether it was seen.
 fn catch(inn: &Inn, point: Point) -> bool {
-    let server = arguments(inn.pid());
+    let (server, ahead) = (arguments(inn.pid()), waiting(inn.pid()));
     drop(begin_loads(inn));
     let began = now();
     while began.elapsed() < Duration::from_millis(500) {
@@ -225,7 +225,7 @@ fn catch(inn: &Inn, point: Point) -> bool {
             } else {
                 // The first look at its new program; a hello takes longer than the way from here to the kill. One that
                 // was there before has said it.
-                its != server && !its.is_empty() && waiting(inn.pid()) != Some(child)
+                its != server && !its.is_empty() && ahead != Some(child)
             };
             if wanted {
                 return true;
