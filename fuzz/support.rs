@@ -21,8 +21,12 @@ fn file(role: FileRole, bytes: &[u8]) -> Option<ModelFile> {
 pub fn look_and_load(files: &[(FileRole, &[u8])]) {
     let open = || files.iter().filter_map(|(role, bytes)| file(*role, bytes)).collect::<Vec<_>>();
     if engine::ModelLoader.inspect(open()).is_ok() {
-        let order =
-            Load { model: String::new(), files: files.iter().map(|(role, _)| *role).collect(), context: Some(64), threads: 1 };
+        let order = Load {
+            model: String::new(),
+            files: files.iter().map(|(role, _)| *role).collect(),
+            context: Some(64),
+            threads: 1,
+        };
         if let Ok((mut engine, _)) = engine::ModelLoader.load(open(), &order, &mut |_, _, _| {})
             && engine.admit(question()).is_ok()
         {

@@ -366,3 +366,68 @@ proptest! {
         prop_assert_eq!(&product(&bytes, 8)[..rows * n], &together[..]);
     }
 }
+
+#[test]
+fn every_column_of_large_and_small_matrices_is_made_once_and_alike_by_any_number_of_threads() {
+    let (k, counts, mut random) = (576, [3000, 16, 17, 1], Random(7));
+    let x: Vec<f32> = (0..k).map(|_| random.float()).collect();
+    let weights = counts.map(|n| matrix(Kind::Q4_1, k, n, &mut random));
+    let matrices = [0, 1, 2, 3].map(|at| Matrix::new(Kind::Q4_1, &weights[at], k, counts[at]).unwrap());
+    for level in levels() {
+        let made = |threads: usize| {
+            let mut pool = Pool::new(threads);
+            let mut activations = Activations::default();
+            activations.fill(&mut pool, level, &x, k, false);
+            let mut outs = counts.map(|n| vec![f32::NAN; n]);
+            let mut jobs: Vec<Job<'_>> =
+                matrices.iter().zip(&mut outs).map(|(matrix, out)| Job { matrix: *matrix, out }).collect();
+            expect(&mut pool, &activations, &matrices);
+            matmul(&mut pool, &activations, &mut jobs);
+            outs.map(|out| out.into_iter().map(f32::to_bits).collect::<Vec<u32>>())
+        };
+        let alone = made(1);
+        for threads in 2..5 {
+            assert!(made(threads) == alone, "{level:?} with {threads} threads");
+        }
+        for ((matrix, bytes), made) in matrices.iter().zip(&weights).zip(&alone) {
+            let (right, size) = plain(Kind::Q4_1, bytes, k, matrix.n(), &x);
+            for ((made, right), size) in made.iter().zip(right).zip(size) {
+                let made = f32::from_bits(*made);
+                assert!((made - right).abs() <= size + 1e-3, "{level:?}: {made} for {right}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_head_that_is_left_over_is_shared_by_its_queries_without_a_change_of_a_bit() {
+    let mut random = Random(11);
+    for (heads, kv_heads, threads) in [(9, 3, 2), (9, 3, 3), (15, 5, 3), (12, 1, 4), (4, 2, 3)] {
+        let (width, before) = (64, PAGE - 2);
+        let cache = Cache::random(before + 1, kv_heads, width, &mut random);
+        let queries: Vec<f32> = (0..heads * width).map(|_| random.float()).collect();
+        for level in levels() {
+            let look = Attention {
+                level,
+                heads,
+                kv_heads,
+                width,
+                page: PAGE,
+                window: None,
+                causal: true,
+                scale: 0.125,
+            };
+            let made = |threads: usize| {
+                let (mut pool, mut partials) = (Pool::new(threads), Partials::default());
+                let stretches = [Stretch { row: 0, rows: 1, position: before, sequence: 0 }];
+                let mut out = vec![f32::NAN; queries.len()];
+                let pages = |_: usize, head: usize, number: usize| cache.page(head, number);
+                look.run(&mut pool, &mut partials, &stretches, &queries, &pages, &mut out);
+                out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+            };
+            let alone = made(1);
+            assert!(alone.iter().all(|bits| f32::from_bits(*bits).is_finite()), "a query without a result");
+            assert!(made(threads) == alone, "{level:?}, {heads} heads, {threads} threads");
+        }
+    }
+}
