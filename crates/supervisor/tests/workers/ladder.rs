@@ -1,13 +1,13 @@
 //! The rungs: Shutdown, SIGTERM, SIGKILL.
 
-use std::{fs, path::PathBuf, sync::atomic::Ordering, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use manager::ports::News;
 use protocol::{Code, Method, Quality};
 use tokio::time::Instant;
 
 use crate::rig::{
-    Rig, STALLED, ask, children, program, run, runs, skip, soon, to_done, to_error, to_first_token, until,
+    Rig, Stalled, ask, children, program, run, runs, skip, soon, to_done, to_error, to_first_token, until,
 };
 
 async fn stop_and_time(rig: &mut Rig, epoch: manager::ports::Epoch) -> (Method, Duration) {
@@ -60,24 +60,28 @@ pub(crate) fn a_worker_that_neither_hears_nor_ends_is_killed() {
 pub(crate) fn a_worker_whose_memory_cannot_be_read_goes_all_the_same() {
     run(async {
         let mut rig = Rig::new();
-        let (epoch, _, facts) = rig.load(8).await;
-        STALLED.store(true, Ordering::Release);
-        let begin = Instant::now();
-        rig.stop(epoch);
-        let release = rig.released(epoch).await;
-        assert!(begin.elapsed() < Duration::from_millis(2500), "{:?}", begin.elapsed());
-        assert_eq!((release.pid, release.method), (Some(facts.pid), Method::Exit));
-        assert_eq!(release.held.unwrap().quality, Quality::Derived);
-        // And nobody in a hurry waits for it.
-        STALLED.store(false, Ordering::Release);
-        let (epoch, ..) = rig.load(8).await;
-        STALLED.store(true, Ordering::Release);
-        let begin = Instant::now();
-        rig.stop(epoch);
-        rig.stop_at_once(epoch);
-        rig.released(epoch).await;
-        assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
-        STALLED.store(false, Ordering::Release);
+        // A second for the measurement, and nobody in a hurry waits for it. A busy machine may be late, but not each time.
+        for (hurry, most) in [(false, 2500), (true, 900)] {
+            let mut took = Vec::new();
+            while took.last().is_none_or(|took| *took >= Duration::from_millis(most)) {
+                assert!(took.len() < 5, "in a hurry: {hurry}, {took:?}");
+                let (epoch, _, facts) = rig.load(8).await;
+                let stalled = Stalled::begin();
+                let begin = Instant::now();
+                rig.stop(epoch);
+                if hurry {
+                    rig.stop_at_once(epoch);
+                }
+                let release = rig.released(epoch).await;
+                took.push(begin.elapsed());
+                drop(stalled);
+                assert_eq!(release.pid, Some(facts.pid));
+                if !hurry {
+                    assert_eq!(release.method, Method::Exit);
+                    assert_eq!(release.held.unwrap().quality, Quality::Derived);
+                }
+            }
+        }
         rig.close().await;
     });
 }

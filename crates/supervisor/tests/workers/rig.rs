@@ -66,8 +66,24 @@ impl Shelf for Files {
     }
 }
 
-/// While it is set, no memory can be read, as of a process in the hands of a broken driver.
-pub(crate) static STALLED: AtomicBool = AtomicBool::new(false);
+static STALLED: AtomicBool = AtomicBool::new(false);
+
+/// While it lives, no memory can be read, as of a process in the hands of a broken driver.
+pub(crate) struct Stalled;
+
+impl Stalled {
+    pub(crate) fn begin() -> Self {
+        STALLED.store(true, Ordering::Release);
+        Self
+    }
+}
+
+impl Drop for Stalled {
+    /// In a panic too: the threads that read would never end.
+    fn drop(&mut self) {
+        STALLED.store(false, Ordering::Release);
+    }
+}
 
 struct Rollup;
 
