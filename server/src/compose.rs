@@ -15,12 +15,12 @@ use history::{History, Opened};
 use leptos::config::LeptosOptions;
 use manager::{
     Desk, Handle, LoadWish, ServerFacts, SessionWish,
-    ports::{Clock, Feeds, MemorySample},
+    ports::{Clock, Feeds},
 };
 use protocol::{Code, Model, ModelId, Problem};
 use store::{FactsCache, Store};
 use supervisor::{Instance, Reclaimed, RunDir, Supervisor, WorkerProgram};
-use telemetry::{GpuProbe, MachineProbe, MachineReader, NvmlLibrary, Places, SystemClock, Watched};
+use telemetry::{GpuProbe, MachineProbe, NvmlLibrary, Places, SystemClock, Watched};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,7 +32,7 @@ use crate::{
     guard::{Guard, Peer},
     librarian::{self, Desks, KnownFacts, Librarian},
     metrics::Counts,
-    pages, past, settings,
+    pages, past, settings, watched,
 };
 
 /// The version that everybody is told.
@@ -88,7 +88,7 @@ pub(crate) async fn compose(
     let (watching, watched) = watch::channel(Watched::default());
     let gpu = GpuProbe::start(NvmlLibrary::default())
         .context("cannot start the thread that asks the GPU driver")?;
-    let samples = sampler(&tasks, gpu.clone(), watched).await?;
+    let samples = watched::sampler(&tasks, gpu.clone(), watched).await?;
     let made = supervisor(&store, run, gpu)?;
     let supervisor = begun.get_or_init(|| made).clone();
     let (shown, downloads) = watch::channel(Vec::new());
@@ -99,7 +99,7 @@ pub(crate) async fn compose(
     let feeds = Feeds { samples, downloads, warnings: history.warnings(), archive };
     let handle = manager(&config, &store, &supervisor, clock, feeds, opened.first_event, &tasks);
     let desk = handle.desk().clone();
-    tasks.spawn(forward(desk.workers(), supervisor.spare(), watching));
+    tasks.spawn(watched::forward(desk.workers(), supervisor.spare(), watching));
     // The first page shall have numbers.
     desk.samples()
         .wait_for(|sample| sample.host.is_some())
@@ -180,19 +180,6 @@ fn tokens(data_dir: &Path) -> anyhow::Result<Vec<String>> {
     Ok(tokens)
 }
 
-/// The one sampler. Returns when there is a first sample, so that the first page has numbers.
-async fn sampler(
-    tasks: &TaskTracker,
-    gpu: GpuProbe,
-    watched: watch::Receiver<Watched>,
-) -> anyhow::Result<watch::Receiver<Option<Arc<MemorySample>>>> {
-    let machine = MachineReader::new(Places::default())?;
-    let (mut samples, work) = telemetry::sampler(machine, gpu, watched);
-    tasks.spawn(work);
-    samples.wait_for(Option::is_some).await.context("the sampler ended before its first sample")?;
-    Ok(samples)
-}
-
 fn supervisor(store: &Arc<Store>, run: RunDir, gpu: GpuProbe) -> anyhow::Result<Supervisor> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let config = supervisor::Config {
@@ -245,26 +232,6 @@ async fn write_down(desk: &Desk, opened: &Opened, reclaimed: &[Reclaimed], tasks
         desk.note(past::left_over(one)).await;
     }
     tasks.spawn(past::record(desk.samples(), opened.history.clone()));
-}
-
-/// The manager and the supervisor say which processes to look at; the sampler was there before either. Ends with the
-/// manager.
-async fn forward(
-    mut workers: watch::Receiver<Vec<u32>>,
-    mut spare: watch::Receiver<Option<u32>>,
-    watching: watch::Sender<Watched>,
-) {
-    loop {
-        let now = Watched { workers: workers.borrow_and_update().clone(), spare: *spare.borrow_and_update() };
-        watching.send_replace(now);
-        let changed = tokio::select! {
-            changed = workers.changed() => changed,
-            Ok(()) = spare.changed() => Ok(()),
-        };
-        if changed.is_err() {
-            return;
-        }
-    }
 }
 
 /// What kind of engine made facts about files: this very file, since predictions change with the code.

@@ -35,6 +35,7 @@ mod routes;
 mod run;
 mod serve;
 mod settings;
+mod watched;
 
 use std::process::ExitCode;
 

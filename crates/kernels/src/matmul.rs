@@ -262,38 +262,38 @@ fn multiply(matrix: &Matrix<'_>, x: &Activations, tiles: Range<usize>, out: &Out
         return rows::<1>(level, matrix, tiles, x, 0, out);
     }
     for tile in tiles {
-        multiply_many(matrix, x, tile..tile + 1, out);
+        multiply_many(matrix, x, tile, out);
     }
 }
 
 #[expect(unsafe_code, reason = "calls into instructions whose presence the level vouches for")]
-fn multiply_many(matrix: &Matrix<'_>, x: &Activations, tile: Range<usize>, out: &Out) {
+fn multiply_many(matrix: &Matrix<'_>, x: &Activations, tile: usize, out: &Out) {
     let level = x.level();
     #[cfg(target_arch = "x86_64")]
     if level == Level::Avx512Vnni && x.layout() != Layout::Quads && !matrix.reads_floats() {
         // SAFETY: `x` carries a level that this machine has; it is rounded, because quantised rows are whole blocks; the
         // columns of this tile are this thread's alone.
-        let columns = beside(matrix.n, tile);
+        let columns = beside(matrix.n, tile..tile + 1);
         return unsafe { crate::avx512::panel(matrix, columns.start, columns.end, x, out) };
     }
     #[cfg(target_arch = "x86_64")]
     if level == Level::Avx2 && matches!(x.layout(), Layout::Together(_)) && !matrix.reads_floats() {
         // SAFETY: as above.
-        return unsafe { crate::avx2::panel(matrix, beside(matrix.n, tile), x, out) };
+        return unsafe { crate::avx2::panel(matrix, beside(matrix.n, tile..tile + 1), x, out) };
     }
     let mut first = 0;
     while first < x.rows() {
         let take = match x.rows() - first {
             4.. => {
-                rows::<4>(level, matrix, tile.clone(), x, first, out);
+                rows::<4>(level, matrix, tile..tile + 1, x, first, out);
                 4
             }
             2.. => {
-                rows::<2>(level, matrix, tile.clone(), x, first, out);
+                rows::<2>(level, matrix, tile..tile + 1, x, first, out);
                 2
             }
             _ => {
-                rows::<1>(level, matrix, tile.clone(), x, first, out);
+                rows::<1>(level, matrix, tile..tile + 1, x, first, out);
                 1
             }
         };

@@ -161,7 +161,8 @@ pub struct Budget {
 /// Every byte of a device in one of five columns, all from one moment.
 ///
 /// RAM: free = MemFree + per-CPU page lists (zoneinfo) + Buffers + Cached - Shmem + KReclaimable; models, server =
-/// private bytes, those of a worker that waits for a model among the server's; other = AnonPages + Shmem + SUnreclaim + PageTables + Percpu + VmallocUsed + KernelStack -
+/// private bytes, those of a worker that waits for a model among the server's; other = AnonPages + Shmem + SUnreclaim +
+/// PageTables + Percpu + VmallocUsed + KernelStack -
 /// models - server; unaccounted = total - the rest, signed, the only remainder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Books {

@@ -3,7 +3,8 @@
 //!
 //! Three threads. The reader blocks on the channel from the first moment and is the parent watch: when the channel
 //! closes, the process ends at once, whatever the others do. The writer alone waits for a socket that is full, and
-//! sends tokens of a quick model together. The engine's is the main thread. SIGTERM needs no handler: the supervisor makes sure that it has its default effect.
+//! sends tokens of a quick model together. The engine's is the main thread. SIGTERM needs no handler: the supervisor makes
+//! sure that it has its default effect.
 
 mod channel;
 mod engine_loop;

@@ -56,7 +56,7 @@ impl Llama {
         for (out, width) in [(&mut arena.q, q_width), (&mut arena.k, kv_width), (&mut arena.v, kv_width)] {
             out.resize(count * width, 0.0);
         }
-        let matrices = [layer.q.view(weights)?, layer.k.view(weights)?, layer.v.view(weights)?];
+        let matrices = layer.first(weights)?;
         let outs = [&mut arena.q[..], &mut arena.k[..], &mut arena.v[..]];
         let next = [layer.o.view(weights)?];
         multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs, &next);
@@ -146,17 +146,10 @@ impl Llama {
             }
         });
         let matrices = [layer.down.view(weights)?];
-        let outs = [&mut arena.back[..]];
-        match layers.get(number + 1) {
-            Some(next) => {
-                let next = [next.q.view(weights)?, next.k.view(weights)?, next.v.view(weights)?];
-                multiply(pool, *level, &mut arena.activations, &arena.gate, matrices, outs, &next);
-            }
-            None => {
-                let next = [output.view(weights)?];
-                multiply(pool, *level, &mut arena.activations, &arena.gate, matrices, outs, &next);
-            }
-        }
+        let (after, head) = (layers.get(number + 1), [output.view(weights)?]);
+        let after = after.map(|layer| layer.first(weights)).transpose()?;
+        let next = after.as_ref().map_or(&head[..], |matrices| &matrices[..]);
+        multiply(pool, *level, &mut arena.activations, &arena.gate, matrices, [&mut arena.back[..]], next);
         let (width, norm) = (config.width as usize, layer.post_ffn_norm.as_deref());
         add_rows(pool, *level, &mut arena.x, &mut arena.back, width, norm, epsilon);
         Ok(())
@@ -186,17 +179,8 @@ impl Llama {
         normed(pool, *level, &arena.back, &self.output_norm, config.norm_epsilon, &mut arena.normed);
         arena.logits.resize(arena.wanted.len() * vocabulary, 0.0);
         let matrices = [self.output.view(weights)?];
-        let first = &layers[0];
-        let next = [first.q.view(weights)?, first.k.view(weights)?, first.v.view(weights)?];
-        multiply(
-            pool,
-            *level,
-            &mut arena.activations,
-            &arena.normed,
-            matrices,
-            [&mut arena.logits[..]],
-            &next,
-        );
+        let (next, outs) = (layers[0].first(weights)?, [&mut arena.logits[..]]);
+        multiply(pool, *level, &mut arena.activations, &arena.normed, matrices, outs, &next);
         for (number, logits) in arena.wanted.iter().zip(arena.logits.chunks_exact_mut(vocabulary)) {
             out(*number, logits);
         }
@@ -218,7 +202,7 @@ pub(super) fn look(config: &LlamaConfig, level: Level, layer: u32) -> Attention 
     }
 }
 
-/// Rounds `values` once, and multiplies them with each matrix.
+/// Rounds `values` once, and multiplies them with each matrix; `next` are those that the call after this multiplies.
 fn multiply<const N: usize>(
     pool: &mut Pool,
     level: Level,

@@ -90,6 +90,11 @@ fn optional(weights: &Weights, name: &str, n: u32) -> Result<Option<Vec<f32>>, E
 }
 
 impl Layer {
+    /// The matrices that a layer begins with.
+    pub(super) fn first<'a>(&self, weights: &'a Weights) -> Result<[Matrix<'a>; 3], Error> {
+        Ok([self.q.view(weights)?, self.k.view(weights)?, self.v.view(weights)?])
+    }
+
     pub(super) fn find(weights: &Weights, config: &LlamaConfig, number: u32) -> Result<Self, Error> {
         let name = |what: &str| format!("blk.{number}.{what}");
         let [q, k, v, o, gate, up, down] = config
