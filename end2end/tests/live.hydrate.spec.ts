@@ -122,6 +122,8 @@ test('a sample changes texts and bars, and builds no element anew', async ({ pag
   await server.load();
   await open('/');
   await expect(rowIn(page, 'ready')).toBeVisible();
+  // This page's own session is a row too, and comes with its first sign of life.
+  await expect(page.locator('[data-session]')).toContainText('page open');
   const built = await page.evaluate(async () => {
     const main = document.querySelector('main')!;
     let texts = 0;

@@ -57,7 +57,8 @@ pub(crate) fn run(places: &Places, models: &Path) -> Result<()> {
                     // Nobody may read any more.
                     let _ = stdout().lock().write_all(&words);
                     if !passed {
-                        failed.lock().unwrap_or_else(|broken| broken.into_inner()).push(program.name);
+                        let which = [&[program.name][..], &failures(&words)].concat().join(" ");
+                        failed.lock().unwrap_or_else(|broken| broken.into_inner()).push(which);
                     }
                 }
             });
@@ -94,6 +95,13 @@ fn told(name: &str, outcome: Result<Output>, took: Duration) -> (bool, Vec<u8>) 
     let words = if passed { "passed".to_owned() } else { format!("FAILED, {}", output.status) };
     let head = format!("\n     Running {name}: {words} in {:.1} s\n", took.as_secs_f64());
     (passed, [head.as_bytes(), &output.stdout, &output.stderr].concat())
+}
+
+/// The tests that failed, by the lines that libtest writes.
+fn failures(words: &[u8]) -> Vec<String> {
+    let words = String::from_utf8_lossy(words);
+    let name = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    words.lines().filter_map(name).collect()
 }
 
 /// The test programs among what cargo said that it built.
@@ -139,6 +147,12 @@ mod tests {
             found.iter().map(|program| (program.name.as_str(), program.from_outside)).collect();
         assert_eq!(names, [("link", false), ("link wire", true)]);
         assert_eq!(found[0].folder, Path::new("/w/crates/link"));
+    }
+
+    #[test]
+    fn the_tests_that_failed_are_named() {
+        let words = "running 2 tests\ntest house::stays ... ok\ntest house::falls ... FAILED\n\nfailures:\n    house::falls\n";
+        assert_eq!(failures(words.as_bytes()), ["house::falls"]);
     }
 
     #[test]

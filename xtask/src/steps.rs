@@ -12,7 +12,8 @@ use crate::processes::now;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
     Done,
-    Failed,
+    /// With its reason: who reads the end of a long log sees no more than the table.
+    Failed(String),
     NotRun(String),
 }
 
@@ -45,7 +46,7 @@ impl Steps {
         say(&format!("{name}: {about}"));
         let began = now();
         let result = work();
-        let end = if result.is_ok() { End::Done } else { End::Failed };
+        let end = result.as_ref().map_or_else(|error| End::Failed(format!("{error:#}")), |_| End::Done);
         self.rows.push(Row { name: name.to_owned(), took: began.elapsed(), end });
         result
     }
@@ -92,7 +93,7 @@ impl Steps {
         for row in &self.rows {
             let end = match &row.end {
                 End::Done => "done".to_owned(),
-                End::Failed => "FAILED".to_owned(),
+                End::Failed(reason) => format!("FAILED: {reason}"),
                 End::NotRun(reason) => format!("NOT RUN: {reason}"),
             };
             let _ = writeln!(text, "{:width$}  {:>7.1} s  {end}", row.name, row.took.as_secs_f64());
@@ -115,7 +116,7 @@ mod tests {
         steps.not_run("three", "needs two");
         assert_eq!(steps.finish().unwrap_err().to_string(), "2 of 3 steps did not succeed");
         let table = steps.table();
-        assert!(table.contains("two") && table.contains("FAILED") && table.contains("NOT RUN: needs two"));
+        assert!(table.contains("FAILED: broken") && table.contains("NOT RUN: needs two"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use serde_json::{Map, Value, json};
 
 use super::Options;
@@ -103,7 +103,16 @@ impl Report {
     /// Prints the table and writes both files; an error if a promise was broken.
     pub(crate) fn close(mut self, folder: &Path) -> Result<()> {
         let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (broken, of) = (rows.values().filter(|row| row.broken).count(), rows.len());
+        let broken: Vec<&str> = rows.values().filter(|row| row.broken).map(|row| row.line.as_str()).collect();
+        let found = match broken.as_slice() {
+            [] => Ok(()),
+            broken => Err(anyhow!(
+                "{} of {} harms broke a promise: {}",
+                broken.len(),
+                rows.len(),
+                broken.join("; ")
+            )),
+        };
         let text: String = rows.values().map(|row| format!("{}\n", row.line)).collect();
         self.head["harms"] = rows.into_values().map(|row| row.told).collect();
         fs::create_dir_all(folder)?;
@@ -111,10 +120,7 @@ impl Report {
         fs::write(folder.join("report.json"), serde_json::to_vec_pretty(&self.head)?)?;
         eprint!("\n{text}");
         steps::say(&format!("the report lies in {}", folder.display()));
-        match broken {
-            0 => Ok(()),
-            broken => bail!("{broken} of {of} harms broke a promise"),
-        }
+        found
     }
 }
 
@@ -125,6 +131,8 @@ fn words(figures: &Map<String, Value>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::bail;
+
     use super::*;
 
     #[test]
@@ -136,7 +144,8 @@ mod tests {
         report.add((1, "two", ""), || Ok(Outcome::Skipped("needs root".to_owned())));
         report.add((2, "three", ""), || bail!("a worker is left"));
         report.add((0, "one", ""), || Figures::default().with("rounds", 7).held());
-        assert!(report.close(folder.path()).unwrap_err().to_string().contains("1 of 3"));
+        let found = report.close(folder.path()).unwrap_err().to_string();
+        assert!(found.contains("1 of 3") && found.contains("a worker is left"), "{found}");
         let kept: Value =
             serde_json::from_slice(&fs::read(folder.path().join("report.json")).unwrap()).unwrap();
         let outcomes: Vec<&str> = (0..3).map(|n| kept["harms"][n]["outcome"].as_str().unwrap()).collect();
