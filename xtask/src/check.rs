@@ -34,7 +34,7 @@ const SERVER_ONLY: [&str; 16] = [
 ];
 
 /// Its vectors have code of their own in the kernels, which this machine compiles and cannot run.
-const ARM_TARGET: &str = "aarch64-unknown-linux-gnu";
+pub(crate) const ARM_TARGET: &str = "aarch64-unknown-linux-gnu";
 
 /// All checks; each failure is told, and the rest goes on.
 pub(crate) fn all(places: &Places, steps: &mut Steps) {

@@ -1,4 +1,4 @@
-//! The chores of the house: `cargo xtask run | test | build | check | harm | bench`.
+//! The chores of the house: `cargo xtask run | test | build | check | harm | bench | emulate`.
 //!
 //! Owns how the product is put together from its two halves and which checks it must pass. Knows no word of the
 //! product's own: it calls cargo, npm and the finished program, and says what it calls.
@@ -8,6 +8,7 @@ mod browser;
 mod budget;
 mod check;
 mod clients;
+mod emulate;
 mod front;
 mod harm;
 mod models;
@@ -66,6 +67,9 @@ enum Chore {
     /// Try to break what is promised: kill, stop, starve and mislead the finished program, with a report
     #[command(after_help = "Example: cargo xtask harm --only storm --seed 7")]
     Harm(harm::Options),
+    /// The kernels' tests on processors that this machine is not: NEON under qemu, AVX-512 in Bochs
+    #[command(after_help = "Example: cargo xtask emulate avx512 -- rows")]
+    Emulate(emulate::Options),
 }
 
 fn main() -> ExitCode {
@@ -98,6 +102,7 @@ fn done(chore: Chore) -> Result<()> {
             };
             harm::run(&places, &options, program)
         }
+        Chore::Emulate(options) => emulate::all(&places, &mut steps, &options),
         Chore::Test { parts, playwright } => test::all(&places, &mut steps, &parts, &playwright),
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read},
+    path::Path,
     sync::mpsc::sync_channel,
     thread,
     time::{Duration, Instant},
@@ -69,14 +70,22 @@ pub(crate) fn is_taken(server: u16, client: u16) -> bool {
 
 /// Its state's letter: `R`, `S`, `T`, `Z`; `None` when it is gone.
 pub(crate) fn state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    state_in(Path::new(&format!("/proc/{pid}")))
+}
+
+fn state_in(folder: &Path) -> Option<char> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
     stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
-/// Stops a process and waits until it stands: a signal takes a moment.
+/// Stops a process and waits until each of its threads stands: a signal takes a moment to reach them.
 pub(crate) fn stand(pid: u32) -> Result<()> {
     signal(pid, Signal::STOP)?;
-    until("a stopped process to stand", Duration::from_secs(2), || state(pid) == Some('T'))?;
+    let stands = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        threads.is_ok_and(|all| all.flatten().all(|one| state_in(&one.path()) == Some('T')))
+    };
+    until("a stopped process to stand", Duration::from_secs(2), stands)?;
     Ok(())
 }
 

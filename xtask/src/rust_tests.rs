@@ -68,6 +68,17 @@ pub(crate) fn run(places: &Places, models: &Path) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("tests failed in {}", failed.join(", ")) }
 }
 
+/// Builds the tests of one package, which has one program of them.
+pub(crate) fn program_of(places: &Places, package: &str) -> Result<PathBuf> {
+    let built = places
+        .cargo()
+        .args(["test", "--release", "--package", package, "--lib"])
+        .args(["--no-run", "--message-format=json-render-diagnostics"])
+        .answer()?;
+    let program = programs(&built)?.pop().context("cargo built no test")?;
+    Ok(program.executable)
+}
+
 /// The next one.
 fn take(queue: &Mutex<Vec<Program>>) -> Option<Program> {
     queue.lock().unwrap_or_else(|broken| broken.into_inner()).pop()
@@ -97,10 +108,10 @@ fn told(name: &str, outcome: Result<Output>, took: Duration) -> (bool, Vec<u8>) 
     (passed, [head.as_bytes(), &output.stdout, &output.stderr].concat())
 }
 
-/// The tests that failed, by the lines that libtest writes.
+/// The tests that failed, by the lines that libtest writes, and those that test with processes of their own.
 fn failures(words: &[u8]) -> Vec<String> {
     let words = String::from_utf8_lossy(words);
-    let name = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    let name = |line: &str| Some(line.strip_prefix("test ")?.split_once(" ... FAILED")?.0.to_owned());
     words.lines().filter_map(name).collect()
 }
 
@@ -151,8 +162,9 @@ mod tests {
 
     #[test]
     fn the_tests_that_failed_are_named() {
-        let words = "running 2 tests\ntest house::stays ... ok\ntest house::falls ... FAILED\n\nfailures:\n    house::falls\n";
-        assert_eq!(failures(words.as_bytes()), ["house::falls"]);
+        let words = "running 2 tests\ntest house::stays ... ok\ntest house::falls ... FAILED\n\nfailures:\n    house::falls\n\
+            test leans ... FAILED (exit status: 101)\n";
+        assert_eq!(failures(words.as_bytes()), ["house::falls", "leans"]);
     }
 
     #[test]

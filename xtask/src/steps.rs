@@ -93,7 +93,7 @@ impl Steps {
         for row in &self.rows {
             let end = match &row.end {
                 End::Done => "done".to_owned(),
-                End::Failed(reason) => format!("FAILED: {reason}"),
+                End::Failed(reason) => format!("FAILED: {}", reason.lines().next().unwrap_or_default()),
                 End::NotRun(reason) => format!("NOT RUN: {reason}"),
             };
             let _ = writeln!(text, "{:width$}  {:>7.1} s  {end}", row.name, row.took.as_secs_f64());
@@ -112,11 +112,11 @@ mod tests {
     fn a_failed_attempt_lets_the_rest_go_on_and_fails_the_whole() {
         let mut steps = Steps::new();
         assert_eq!(steps.attempt("one", "quick", || Ok(1)), Some(1));
-        assert_eq!(steps.attempt::<()>("two", "quick", || bail!("broken")), None);
+        assert_eq!(steps.attempt::<()>("two", "quick", || bail!("broken\nin many words")), None);
         steps.not_run("three", "needs two");
         assert_eq!(steps.finish().unwrap_err().to_string(), "2 of 3 steps did not succeed");
         let table = steps.table();
-        assert!(table.contains("FAILED: broken") && table.contains("NOT RUN: needs two"));
+        assert!(table.contains("FAILED: broken\n") && table.contains("NOT RUN: needs two"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use protocol::{Code, Method};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-use crate::rig::{Rig, ask, children, program, run, runs, soon, to_done, until};
+use crate::rig::{Rig, ask, children, program, run, runs, soon, stands, to_done, until};
 
 fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
@@ -134,6 +134,8 @@ pub(crate) fn a_worker_that_waits_and_was_stopped_holds_no_load_up() {
         let mut rig = Rig::ahead();
         let stopped = rig.waiting(0).await;
         signal(stopped, Signal::STOP);
+        // A signal takes a moment to reach the thread that would answer.
+        until("it to stand", || stands(stopped)).await;
         let (epoch, instance, _) = rig.load(1).await;
         assert_ne!(instance.pid(), stopped);
         until("its end", || !runs(stopped)).await;

@@ -301,6 +301,16 @@ pub(crate) fn runs(pid: u32) -> bool {
         .is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']) && !rest.trim().is_empty())
 }
 
+/// Whether all threads of a process have been stopped.
+pub(crate) fn stands(pid: u32) -> bool {
+    let is_stopped = |thread: &fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    };
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .is_ok_and(|threads| threads.flatten().all(|one| is_stopped(&one)))
+}
+
 pub(crate) fn ask(prompt: &str) -> Ask {
     let sampling = Sampling::greedy();
     Ask { session: String::new(), prompt: Prompt::Text(prompt.into()), sampling }
