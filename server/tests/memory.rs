@@ -219,19 +219,26 @@ fn memory_that_a_program_of_somebody_else_takes_shows_as_others_and_as_no_models
         assert_eq!((&ram["device"], &ram["models_bytes"]), (&json!("ram"), &json!(0)), "{ram:#}");
         ram["other_bytes"].as_i64().unwrap()
     };
-    let until = |what: &str, there: &dyn Fn(i64) -> bool| {
-        let end = Instant::now() + SOON;
-        while !there(books()) {
-            assert!(Instant::now() < end, "others never {what}: {}", books());
+    let soon = |there: &dyn Fn(i64) -> bool| {
+        let end = Instant::now() + Duration::from_secs(5);
+        let mut is_so = there(books());
+        while !is_so && Instant::now() < end {
             std::thread::park_timeout(Duration::from_millis(100));
+            is_so = there(books());
         }
+        is_so
     };
-    // Large beside what other programs of this machine take and give back meanwhile.
-    let (taken, before) = (1_i64 << 30, books());
-    let memory = vec![1_u8; taken as usize];
-    until("grew", &|other| other > before + taken * 3 / 4);
-    drop(std::hint::black_box(memory));
-    until("fell", &|other| other < before + taken / 2);
+    // Large beside what other programs of this machine take and give back meanwhile, but another test may do the same.
+    let taken = 1_i64 << 30;
+    let grows_and_falls = || {
+        let before = books();
+        let memory = vec![1_u8; taken as usize];
+        let grew = soon(&|other| other > before + taken * 3 / 4);
+        let held = books();
+        drop(std::hint::black_box(memory));
+        grew && soon(&|other| other < held - taken / 2)
+    };
+    assert!((0..5).any(|_| grows_and_falls()), "others have {}", books());
 }
 
 #[test]
@@ -249,12 +256,20 @@ fn when_the_machine_runs_short_the_idle_model_goes_and_loads_are_refused_and_not
     let receipt = &inn.snapshot()["receipts"][0];
     assert_eq!((&receipt["reason"], &receipt["asked_by"]), (&json!("evicted"), &json!("memory pressure")));
     assert_eq!(receipt["verdict"], "returned");
-    let planned = plan(&inn, "twin");
-    let refusal = &planned["refusal"];
-    assert_eq!((&refusal["code"], &refusal["anyway"]), (&json!("insufficient_memory"), &json!(false)));
-    let (status, refused) = inn.verb("load", &[("model", "twin"), ("anyway", "true")]);
-    assert_eq!(status, 507, "{refused:#}");
-    assert_eq!(refused["error"]["message"], refusal["message"]);
+    // The words have what is free in them, which is measured each second: both are compared that fall into one.
+    let end = Instant::now() + SOON;
+    loop {
+        let planned = plan(&inn, "twin");
+        let refusal = &planned["refusal"];
+        assert_eq!((&refusal["code"], &refusal["anyway"]), (&json!("insufficient_memory"), &json!(false)));
+        let (status, refused) = inn.verb("load", &[("model", "twin"), ("anyway", "true")]);
+        assert_eq!(status, 507, "{refused:#}");
+        if plan(&inn, "twin")["refusal"] == *refusal {
+            assert_eq!(refused["error"]["message"], refusal["message"]);
+            break;
+        }
+        assert!(Instant::now() < end, "the plan was never twice the same: {refusal}");
+    }
 }
 
 fn loaded_for(model: &Value) -> Duration {

@@ -51,11 +51,12 @@ pub(crate) fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The largest, and what 99 of 100 stay below.
+/// What 99 of 100 stay below (of fewer, all but one: a machine may stand still for a moment), and the largest.
 pub(crate) fn spread(times: &mut [Duration]) -> (u64, u64) {
     times.sort_unstable();
-    let at = |part: usize| times.get((times.len() * part).div_ceil(100).saturating_sub(1)).copied();
-    (ms(at(99).unwrap_or_default()), ms(times.last().copied().unwrap_or_default()))
+    let last = times.len().saturating_sub(1);
+    let at = |place: usize| ms(times.get(place).copied().unwrap_or_default());
+    (at(last.saturating_sub((times.len() / 100).max(1))), at(last))
 }
 
 /// Of a whole run.
@@ -157,6 +158,8 @@ mod tests {
     fn the_spread_names_the_last_and_all_but_the_last_of_a_hundred() {
         let mut times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
         assert_eq!(spread(&mut times), (198, 200));
+        assert_eq!(spread(&mut times[..30]), (29, 30));
+        assert_eq!(spread(&mut times[..1]), (1, 1));
         assert_eq!(spread(&mut []), (0, 0));
     }
 }

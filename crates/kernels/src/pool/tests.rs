@@ -103,12 +103,19 @@ fn helpers_beyond_the_limit_sleep_while_the_others_work() {
     let rounds = |pool: &mut Pool, n| (0..n).for_each(|_| pool.run(8, &|number| assert!(number < 8)));
     rounds(&mut pool, 10);
     pool.limit(2);
-    // Those that were awake go to sleep once; then nothing wakes them.
-    while !thread("compute-39").is_some_and(|(_, sleeps)| sleeps) {
+    // Those that were awake, and those that slept until the next work, go to sleep once; then nothing wakes them. Who sleeps
+    // on both sides of a round, for which nobody holds the lock, is there.
+    let mut before = thread("compute-39");
+    loop {
         rounds(&mut pool, 1);
+        drop(locked(&pool.shared));
         std::thread::yield_now();
+        let now = thread("compute-39");
+        if now == before && now.is_some_and(|(_, sleeps)| sleeps) {
+            break;
+        }
+        before = now;
     }
-    let before = thread("compute-39");
     rounds(&mut pool, 2000);
     assert_eq!(thread("compute-39"), before);
     pool.limit(40);

@@ -222,6 +222,8 @@ pub(crate) fn processes_that_the_worker_started_are_ended_with_it() {
         let started = std::fs::read_to_string(path).unwrap();
         let started: Vec<u32> = started.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
         assert_eq!(started.len(), 2);
+        let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        until("both to be what they become", || started.iter().all(|pid| name(*pid) == "sleep\n")).await;
         rig.stop(epoch);
         let release = rig.released(epoch).await;
         assert_eq!((release.left.len(), release.residual_bytes), (2, 0), "{release:?}");

@@ -48,7 +48,8 @@ pub(crate) fn fifty_loads_and_unloads_leave_no_descriptor_and_no_zombie() {
                 before = descriptors();
             }
         }
-        assert_eq!(descriptors(), before);
+        // Whoever looks for orphans, about once a second, has a file or two open meanwhile; what is lost never comes back.
+        until("the descriptors of before", || descriptors() == before).await;
         rig.close().await;
     });
 }
