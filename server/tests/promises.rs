@@ -74,9 +74,10 @@ fn an_idle_model_goes_within_a_second_of_its_deadline() {
         assert_eq!(inn.snapshot()["receipts"][0]["reason"], "idle");
         stayed
     };
-    // A full machine may be late; a server that is late is so each time.
+    // A full machine may be late, once.
     let times: Vec<_> = (0..3).map(|_| stayed()).collect();
-    assert!(times.iter().any(|stayed| *stayed < Duration::from_millis(2800)), "{times:?}");
+    let in_time = times.iter().filter(|stayed| **stayed < Duration::from_millis(2800)).count();
+    assert!(in_time >= 2, "{times:?}");
 }
 
 #[test]
